@@ -1,0 +1,92 @@
+"""The public Python functions: what the subcommands do, with the configuration's keys as arguments.
+
+Each takes the keys of its section of ``qad.toml`` (``qad.extract(z_min=1.5)``), and beside them `root`, `config` (a path),
+`force`, `dry_run`, `verify`, `jobs` and `progress` as the command's options.  Each prints nothing and returns a frozen
+:class:`~qad.results.StageResult`, or a subclass with more to tell.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from qad.config import Config, load_config
+from qad.results import RunOptions, StageResult
+
+STAGES = {
+    "fetch": "qad.fetching.stage",
+    "extract": "qad.extraction.stage",
+    "build_grid": "qad.gridding.stage",
+    "train": "qad.training.stage",
+    "score": "qad.scoring.stage",
+    "crossmatch": "qad.matching.stage",
+    "inspect": "qad.inspection.stage",
+}
+"""Section and function name of each stage, and the module that holds the function."""
+
+
+def fetch(**options: Any) -> StageResult:
+    """Fetch coadd and redrock files of a release; the keys of ``[fetch]``."""
+    return _call("fetch", options)
+
+
+def extract(**options: Any) -> StageResult:
+    """Extract quasar spectra into `spectra` tables; the keys of ``[extract]``."""
+    return _call("extract", options)
+
+
+def build_grid(**options: Any) -> StageResult:
+    """Resample and normalise spectra into the `grid` table; the keys of ``[build_grid]``."""
+    return _call("build_grid", options)
+
+
+def train(**options: Any) -> StageResult:
+    """Train a model on the grid; the keys of ``[train]``."""
+    return _call("train", options)
+
+
+def score(**options: Any) -> StageResult:
+    """Score and rank every spectrum of the grid; the keys of ``[score]``."""
+    return _call("score", options)
+
+
+def crossmatch(**options: Any) -> StageResult:
+    """Match candidates with catalogues by position; the keys of ``[crossmatch]``."""
+    return _call("crossmatch", options)
+
+
+def inspect(**options: Any) -> StageResult:
+    """Return the top candidates, or everything known of some; the keys of ``[inspect]``."""
+    return _call("inspect", options)
+
+
+def simulate(directory: str | Path, **options: Any) -> StageResult:
+    """Write a simulated release; see :func:`qad.simulation.release.simulate`."""
+    from qad.simulation.release import simulate as write
+
+    return write(Path(directory), **options)
+
+
+def _call(verb: str, options: dict[str, Any]) -> StageResult:
+    from qad.storage.lock import stage_lock
+
+    root = options.pop("root", None)
+    run = RunOptions(**{f.name: options.pop(f.name) for f in fields(RunOptions) if f.name in options})
+    overrides = {f"{verb}.{key}": value for key, value in options.items()}
+    for name, value in overrides.items():
+        if isinstance(value, Path):
+            overrides[name] = str(value)
+    config_file = overrides.pop(f"{verb}.config", None)
+    config = load_config(config_file, {"paths.root": None if root is None else str(root), **overrides})
+    started = time.monotonic()
+    function: Callable[[Config, RunOptions], StageResult] = getattr(importlib.import_module(STAGES[verb]), verb)
+    if verb == "inspect" or run.dry_run:
+        result = function(config, run)
+    else:
+        with stage_lock(config.workspace.locks, verb.replace("_", "-")):
+            result = function(config, run)
+    return replace(result, seconds=time.monotonic() - started)

@@ -1,0 +1,110 @@
+"""The options that every command shares, and the decorator that gives them to a command.
+
+A command is a function whose first parameter is a :class:`~qad.cli.runtime.Run`::
+
+    def extract(run: Run, source: Annotated[str | None, typer.Option(help="Local release tree.")] = None) -> None:
+        config = run.load({"extract.source": source})
+        from qad.extraction.stage import extract
+
+        run.stage("extract", extract, config)
+
+    def register(app: typer.Typer) -> None:
+        command(app, "extract", examples=["qad extract --source /data/dr1"])(extract)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+
+@dataclass(frozen=True)
+class Common:
+    """What the shared options said."""
+
+    config: Path | None = None
+    settings: tuple[str, ...] | None = None
+    root: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    force: bool = False
+    dry_run: bool = False
+    verify: bool = False
+    jobs: int = 0
+
+
+_Config = Annotated[
+    Path | None, typer.Option("--config", envvar="QAD_CONFIG", metavar="PATH", help="Read this configuration file.")
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a configuration key; repeatable."),
+]
+_Root = Annotated[Path | None, typer.Option("--root", envvar="QAD_ROOT", metavar="DIR", help="Work directory.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every unit of work.")]
+_Force = Annotated[bool, typer.Option("--force", help="Redo finished work.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
+_Verify = Annotated[bool, typer.Option("--verify", help="Compare files by hash, not by size and time.")]
+_Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, metavar="N", help="Worker processes; 0: one per core.")]
+
+VIEW: dict[str, Any] = {
+    "config": _Config,
+    "settings": _Settings,
+    "root": _Root,
+    "json": _Json,
+    "quiet": _Quiet,
+    "verbose": _Verbose,
+}
+"""Shared options of a command that only looks."""
+STAGE: dict[str, Any] = {**VIEW, "force": _Force, "dry_run": _DryRun, "verify": _Verify, "jobs": _Jobs}
+"""Shared options of a command that writes."""
+
+
+def command(
+    app: typer.Typer, name: str, examples: Sequence[str], shared: dict[str, Any] = STAGE
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as the command `name`, with the `shared` options and `examples` at the end of its help.
+
+    The function's docstring is the help; its first parameter receives the :class:`~qad.cli.runtime.Run`.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        own = list(inspect.signature(function).parameters.values())[1:]
+        defaults = Common()
+
+        def call(*args: Any, **given: Any) -> None:
+            from qad.cli.runtime import running
+
+            common = {key: given.pop(key) for key in shared}
+            common["settings"] = tuple(common.get("settings") or ())
+            with running(name, Common(**common)) as run:
+                function(run, *args, **given)
+
+        extra = [
+            inspect.Parameter(
+                key, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, key), annotation=annotation
+            )
+            for key in shared
+        ]
+        keyword = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
+            for parameter in own
+        ]
+        call.__signature__ = inspect.Signature([*keyword, *extra])  # type: ignore[attr-defined]
+        call.__annotations__ = {**{p.name: hints[p.name] for p in own}, **shared, "return": None}
+        call.__doc__ = function.__doc__
+        call.__name__ = function.__name__
+        shown = "\n\n".join(examples)
+        app.command(name, help=inspect.getdoc(function), epilog=f"Examples:\n\n{shown}", no_args_is_help=False)(call)
+        return function
+
+    return register

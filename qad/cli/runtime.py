@@ -1,0 +1,165 @@
+"""One run of a command: its configuration, lock, log, progress, report and exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from qad.cli.options import Common
+from qad.errors import EXIT_BUG, EXIT_SOME_FAILED, Interrupted, QadError
+
+if TYPE_CHECKING:
+    from qad.config import Config
+    from qad.results import RunOptions, StageResult
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SHOWN_FAILURES = 20
+_log = logging.getLogger("qad")
+_log.addHandler(logging.NullHandler())
+
+
+class Run:
+    """What a command gets: its shared options, and the ways to load, work and print."""
+
+    def __init__(self, name: str, common: Common) -> None:
+        self.name = name
+        self.common = common
+
+    def load(self, flags: Mapping[str, Any] | None = None) -> Config:
+        """Return the configuration; `flags` maps ``section.key`` to what a flag said, None where it was not given."""
+        from qad.config import load_config
+
+        root = None if self.common.root is None else str(self.common.root)
+        return load_config(self.common.config, {"paths.root": root, **(flags or {})}, list(self.common.settings or ()))
+
+    def stage(self, verb: str, function: Callable[[Config, RunOptions], StageResult], config: Config) -> StageResult:
+        """Run a stage under its lock, with log and progress, print its report, and exit 1 if a unit failed."""
+        result = self.work(verb, function, config)
+        self.report(result)
+        if result.failures:
+            raise typer.Exit(EXIT_SOME_FAILED)
+        return result
+
+    def work(self, verb: str, function: Callable[[Config, RunOptions], StageResult], config: Config) -> StageResult:
+        """Run a stage under its lock, with log and progress, and return its result."""
+        from qad.results import NoProgress, Progress, RunOptions
+        from qad.storage.lock import stage_lock
+        from qad.terminal.log import stage_log
+        from qad.terminal.progress import terminal_progress
+
+        common = self.common
+        options = RunOptions(force=common.force, dry_run=common.dry_run, verify=common.verify, jobs=common.jobs)
+        started = time.monotonic()
+        with ExitStack() as stack:
+            if not common.dry_run:
+                stack.enter_context(stage_lock(config.workspace.locks, verb))
+                stack.enter_context(stage_log(config.workspace.log, verb))
+            _log.info("start", extra={"stage": verb, "config": dict(config.section(verb.replace("-", "_")))})
+            progress: Progress = NoProgress() if common.quiet else stack.enter_context(terminal_progress())
+            result = function(config, replace(options, progress=progress))
+            result = replace(result, seconds=time.monotonic() - started)
+            _log.info("end", extra=result.as_json())
+        return result
+
+    def report(self, result: StageResult) -> None:
+        """Print what a stage did: JSON on stdout, or a summary."""
+        if self.common.json:
+            self.print_json(result.as_json())
+            return
+        if not self.common.quiet:
+            print(summary(result))
+            self._print_counts(result.counts)
+        from qad.terminal.console import printable
+
+        for failure in result.failures[: None if self.common.verbose else SHOWN_FAILURES]:
+            print(printable(f"qad {result.stage}: {failure.unit} failed: {failure.reason}"), file=sys.stderr)
+        hidden = len(result.failures) - SHOWN_FAILURES
+        if hidden > 0 and not self.common.verbose:
+            print(f"qad {result.stage}: and {hidden} more failed; --verbose or --json lists them", file=sys.stderr)
+
+    def _print_counts(self, counts: Mapping[str, float]) -> None:
+        width = max((len(name) for name in counts), default=0)
+        for name, value in counts.items():
+            print(f"  {name.ljust(width)}  {value:,.6g}" if value % 1 else f"  {name.ljust(width)}  {int(value):,}")
+
+    def print_json(self, document: Any) -> None:
+        """Print one JSON document on stdout."""
+        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def summary(result: StageResult) -> str:
+    """Return a stage's result as one line."""
+    word = "to do" if result.dry_run else "done"
+    parts = [f"{result.n_done:,} {word}", f"{result.n_skipped:,} already done"]
+    if result.failures:
+        parts.append(f"{len(result.failures):,} failed")
+    return f"{result.stage}: {', '.join(parts)} in {result.seconds:.1f} s"
+
+
+@contextmanager
+def running(name: str, common: Common) -> Iterator[Run]:
+    """Run a command's body: one line and the right exit code for every error, never a traceback."""
+    with _stop_signals():
+        try:
+            yield Run(name, common)
+            sys.stdout.flush()
+        except Interrupted as stop:
+            resume = "" if name in ("inspect", "status", "config") else f"; `qad {name}` again goes on from here"
+            _fail(name, f"stopped by {signal.Signals(stop.signal_number).name}{resume}", stop.exit_code)
+        except QadError as error:
+            _fail(name, str(error), error.exit_code)
+        except BrokenPipeError:
+            # whoever read our output has gone (`| head`): stop quietly, as coreutils do
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(128 + signal.SIGPIPE) from None
+        except MemoryError:
+            _fail(name, "out of memory; use fewer --jobs or a smaller batch", EXIT_SOME_FAILED)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get("QAD_TRACEBACK"):
+                raise
+            _fail(name, f"a bug in qad: {type(error).__name__}: {error}; QAD_TRACEBACK=1 shows where", EXIT_BUG)
+
+
+def _fail(name: str, text: str, code: int) -> None:
+    from qad.terminal.console import printable
+
+    print(f"qad {name}: {printable(' '.join(text.split()))}", file=sys.stderr, flush=True)
+    raise typer.Exit(code) from None
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Turn the first stop signal into Interrupted; a second one acts as if we were not here."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for name in STOP_SIGNALS:
+            signal.signal(name, signal.SIG_DFL)
+        raise Interrupted(number)
+
+    previous = {
+        name: signal.signal(name, stop) for name in STOP_SIGNALS if signal.getsignal(name) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+
+def path_list(values: list[Path] | None) -> list[str] | None:
+    """Return paths as configuration text, None where none was given."""
+    return [str(value) for value in values] if values else None

@@ -1,0 +1,1 @@
+"""What is known of DESI: paths, FITS files, coadds, redrock, masks."""

@@ -1,0 +1,1 @@
+"""How well planted anomalies are recovered."""

@@ -1,0 +1,1 @@
+"""Spectra onto a common wavelength grid, normalised."""

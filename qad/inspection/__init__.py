@@ -1,0 +1,1 @@
+"""Show candidates to a person."""

@@ -1,0 +1,1 @@
+"""Match candidates with catalogues by position."""

@@ -1,0 +1,1 @@
+"""Simulated releases in the true DR1 format."""

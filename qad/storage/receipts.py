@@ -1,0 +1,52 @@
+"""Is a unit done?  Its output exists and opens, and was made from the same inputs with the same settings.
+
+The truth lies in the output's own metadata (hashes of the inputs, the settings).  A receipt beside it remembers the
+size and time that each input had when it was hashed, so that a second run need not read every input again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from qad.storage.atomic import write_json
+from qad.storage.provenance import hash_file
+
+
+def stat_inputs(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return path, size and modification time of files."""
+    found = []
+    for path in paths:
+        status = path.stat()
+        found.append({"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns})
+    return found
+
+
+def read_receipt(receipt: Path) -> dict[str, Any]:
+    """Return a receipt, or an empty mapping if there is none that can be read: it is only a memory."""
+    try:
+        document = json.loads(receipt.read_text())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def hashes_of(paths: list[Path], receipt: Path, verify: bool = False) -> list[str]:
+    """Return the SHA-256 of each file, remembered in `receipt` unless its size or time changed or `verify` is set."""
+    known = {
+        (item["path"], item["size"], item["mtime_ns"]): item["sha256"]
+        for item in read_receipt(receipt).get("inputs", [])
+    }
+    hashes = []
+    for path, status in zip(paths, stat_inputs(paths), strict=True):
+        remembered = known.get((status["path"], status["size"], status["mtime_ns"]))
+        hashes.append(hash_file(path) if verify or remembered is None else remembered)
+    return hashes
+
+
+def write_receipt(receipt: Path, paths: list[Path], hashes: list[str], **more: Any) -> None:
+    """Remember what `paths` looked like when they had these hashes; `more` is kept beside it."""
+    inputs = [{**status, "sha256": sha256} for status, sha256 in zip(stat_inputs(paths), hashes, strict=True)]
+    write_json(receipt, {"inputs": inputs, **more})

@@ -1,0 +1,1 @@
+"""Units of work, and the engine that runs them."""
