@@ -208,15 +208,15 @@ class Config:
         Where each ``section.key`` that is not a default came from.
     """
 
-    paths: Paths = Paths()
-    fetch: Fetch = Fetch()
-    extract: Extract = Extract()
-    build_grid: BuildGrid = BuildGrid()
-    train: Train = Train()
-    score: Score = Score()
-    crossmatch: Crossmatch = Crossmatch()
-    inspect: Inspect = Inspect()
-    index: Index = Index()
+    paths: Paths
+    fetch: Fetch
+    extract: Extract
+    build_grid: BuildGrid
+    train: Train
+    score: Score
+    crossmatch: Crossmatch
+    inspect: Inspect
+    index: Index
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 

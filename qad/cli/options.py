@@ -93,7 +93,7 @@ def command(
             inspect.Parameter(
                 key, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, key), annotation=annotation
             )
-            for key in shared
+            for key, annotation in shared.items()
         ]
         keyword = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])

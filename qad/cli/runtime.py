@@ -67,7 +67,9 @@ class Run:
                 stack.enter_context(stage_lock(config.workspace.locks, verb))
                 stack.enter_context(stage_log(config.workspace.log, verb))
             _log.info("start", extra={"stage": verb, "config": dict(config.section(verb.replace("-", "_")))})
-            progress: Progress = NoProgress() if common.quiet else stack.enter_context(terminal_progress())
+            progress: Progress = NoProgress()
+            if not common.quiet:
+                progress = stack.enter_context(terminal_progress())
             result = function(config, replace(options, progress=progress))
             result = replace(result, seconds=time.monotonic() - started)
             _log.info("end", extra=result.as_json())
