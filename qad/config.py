@@ -132,7 +132,17 @@ class Train(Section):
 class Score(Section):
     """How spectra are ranked."""
 
-    name: str = Field("default", description="model to score with")
+    name: str = Field("default", description="model to score with, below models/; also the name of the scores")
+    model: str = Field("", description="folder of a model trained elsewhere; empty: models/<name>")
+    calibration: str = Field(
+        "",
+        description="calibration of another run (scores/<name>.calibration.npz); empty: from these spectra, or beside the model",
+    )
+    min_population: int = Field(
+        1000,
+        ge=1,
+        description="fewest spectra to calibrate on; with fewer, the model's own calibration is used if there is one",
+    )
     windows_kms: list[float] = Field(
         [300.0, 900.0, 2000.0, 4500.0, 9000.0, 19000.0, 38000.0], description="widths of the residual windows, km/s"
     )

@@ -81,7 +81,7 @@ class Table:
     version: int
     columns: tuple[Column, ...]
     sort: tuple[str, ...]
-    open_prefix: str = ""
+    open_prefixes: tuple[str, ...] = ()
     """Further columns are allowed if their names start so (views of `scores`, catalogue columns of `matches`)."""
 
     @property
@@ -211,7 +211,7 @@ SCORES = Table(
         Column("latent", "float32[n_latent]", "", "latent position"),
     ),
     ("rank",),
-    open_prefix="view_",
+    open_prefixes=("view_", "p_"),
 )
 
 MATCHES = Table(
@@ -230,7 +230,7 @@ MATCHES = Table(
         Column("best", "bool", "", "the nearest of the candidate's matches"),
     ),
     ("rank", "sep_arcsec"),
-    open_prefix="cat_",
+    open_prefixes=("cat_",),
 )
 
 TRUTH = Table(

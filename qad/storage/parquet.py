@@ -27,7 +27,7 @@ def write_table(path: Path, table: pa.Table, spec: Table, provenance: Provenance
     ----------
     path : Path
     table : pyarrow.Table
-        Its fields must match ``spec`` in name, order and type; columns whose names start with ``spec.open_prefix``
+        Its fields must match ``spec`` in name, order and type; columns whose names start with one of ``spec.open_prefixes``
         may follow.
     spec : Table
     provenance : Provenance
@@ -131,7 +131,7 @@ def vector_array(values: np.ndarray) -> pa.FixedSizeListArray:
 def make_table(spec: Table, columns: dict[str, Any], **sizes: int) -> pa.Table:
     """Build a table of `spec` from arrays or lists by column name; a vector column takes an array (n_rows, length).
 
-    A nullable column that is not given is null everywhere.  Further columns (``spec.open_prefix``) follow in the order given.
+    A nullable column that is not given is null everywhere.  Further columns (``spec.open_prefixes``) follow in the order given.
     """
     import numpy as np
     import pyarrow as pa
@@ -204,7 +204,7 @@ def _check_columns(schema: pa.Schema, spec: Table, error: Any) -> None:
             raise error(f"column {column.name} is in {unit or 'no unit'!r}, expected {column.unit or 'no unit'!r}")
     known = {column.name for column in spec.columns}
     for name in schema.names:
-        if name not in known and not (spec.open_prefix and name.startswith(spec.open_prefix)):
+        if name not in known and not name.startswith(spec.open_prefixes):
             raise error(f"column {name} does not belong to the table")
 
 
