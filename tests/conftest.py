@@ -1,0 +1,33 @@
+"""Fixtures that more than one package's tests use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real DESI files that are too large for the repository; the test is skipped where they are absent."""
+    folder = Path(os.environ.get("QAD_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "release").is_dir():
+        pytest.skip(f"no real DESI spectra at {folder}; set QAD_TEST_DATA to a folder that holds them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_release(shared_data: Path) -> Path:
+    """A small release of real spectra in the layout of DR1."""
+    return shared_data / "release"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's own environment must not change what a test sees."""
+    for name in [name for name in os.environ if name.startswith("QAD_") and name != "QAD_TEST_DATA"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
