@@ -464,7 +464,7 @@ def default_toml() -> str:
         for key, info in model.model_fields.items():
             default = getattr(section, key)
             shown = default.get_secret_value() if isinstance(default, SecretStr) else default
-            lines += [f"# {info.description}{_bounds(info.metadata, info.annotation)}", f"{key} = {_toml(shown)}"]
+            lines += [f"# {info.description}{_bounds(info.metadata, info.annotation)}", f"{key} = {as_toml(shown)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -476,13 +476,14 @@ def _bounds(metadata: list[Any], annotation: Any) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
+    """Return a JSON value as TOML text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {as_toml(item)}" for key, item in value.items()) + " }"
     return repr(value)

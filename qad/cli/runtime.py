@@ -83,6 +83,10 @@ class Run:
         if not self.common.quiet:
             print(summary(result))
             self._print_counts(result.counts)
+        self.report_failures(result)
+
+    def report_failures(self, result: StageResult) -> None:
+        """List the units that failed, and why, on stderr."""
         from qad.terminal.console import printable
 
         for failure in result.failures[: None if self.common.verbose else SHOWN_FAILURES]:
