@@ -10,7 +10,10 @@ import typer
 app = typer.Typer(
     name="qad",
     help="Find anomalous quasars in the Dark Energy Spectroscopic Instrument's spectra.",
-    epilog="First look, without network or GPU:\n\nqad simulate release --quasars 500 --healpix 2\n\nqad run --source release && qad inspect",
+    epilog="\b\nFirst look, without network or GPU:\n"
+    "  qad simulate release --quasars 500 --healpix 2\n"
+    "  qad run --source release\n"
+    "  qad inspect",
     no_args_is_help=True,
     rich_markup_mode=None,  # Rich's help costs 0.1 s at every start and in every completion
     pretty_exceptions_enable=False,

@@ -103,8 +103,8 @@ def command(
         call.__annotations__ = {**{p.name: hints[p.name] for p in own}, **shared, "return": None}
         call.__doc__ = function.__doc__
         call.__name__ = function.__name__
-        shown = "\n\n".join(examples)
-        app.command(name, help=inspect.getdoc(function), epilog=f"Examples:\n\n{shown}", no_args_is_help=False)(call)
+        shown = "\n".join(f"  {example}" for example in examples)
+        app.command(name, help=inspect.getdoc(function), epilog=f"\b\nExamples:\n{shown}", no_args_is_help=False)(call)
         return function
 
     return register

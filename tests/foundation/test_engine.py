@@ -1,0 +1,67 @@
+"""Units run apart: one unit's failure, or the death of its worker, is its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from qad.errors import InputError, Interrupted, StorageError
+from qad.work.engine import Outcome, run_units
+
+
+def work(unit: str) -> int:
+    if unit == "bad":
+        raise InputError("file.fits", "is damaged", where="HDU B_FLUX")
+    if unit == "full":
+        raise StorageError("no space left")
+    if unit == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if unit == "bug":
+        raise KeyError(unit)
+    return len(unit)
+
+
+def outcomes(units: list[str], jobs: int) -> dict[str, Outcome[str, int]]:
+    return {outcome.unit: outcome for outcome in run_units(work, units, jobs)}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_bad_unit_fails_alone_and_by_name(jobs: int) -> None:
+    found = outcomes(["a", "bad", "ccc"], jobs)
+    assert (found["a"].value, found["ccc"].value) == (1, 3)
+    assert found["bad"].error == "file.fits: HDU B_FLUX: is damaged"
+
+
+def test_death_of_a_worker_fails_its_unit_only() -> None:
+    found = outcomes(["a", "die", "bb", "ccc", "dddd"], 2)
+    assert {unit for unit, outcome in found.items() if outcome.error} == {"die"}
+    assert "died" in str(found["die"].error)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_full_disk_ends_the_run(jobs: int) -> None:
+    with pytest.raises(StorageError):
+        outcomes(["a", "full", "b"], jobs)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_bug_is_not_swallowed(jobs: int) -> None:
+    with pytest.raises(KeyError):
+        outcomes(["a", "bug"], jobs)
+
+
+@pytest.mark.parametrize("error", [InputError("x.fits", "why", where="HDU 1"), Interrupted(15), StorageError("full")])
+def test_errors_survive_the_way_home_from_a_worker(error: Any) -> None:
+    import pickle
+
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error)
+    assert str(back) == str(error)
+    assert back.exit_code == error.exit_code
+
+
+def test_nothing_to_do_is_done() -> None:
+    assert list(run_units(work, [], 4)) == []
