@@ -180,6 +180,9 @@ class Inspect(Section):
         ["rank", "targetid", "survey", "program", "z", "snr", "score", "p_value", "artefact", "reason"],
         description="columns of the table",
     )
+    where: str = Field("", description="only rows for which this SQL expression holds, e.g. z > 2 and artefact < 0.5")
+    sort: str = Field("rank", description="column that orders the rows; a leading - sorts downwards")
+    targetid: list[int] = Field([], description="only these targets; empty: the first rows of the order")
     smooth_px: int = Field(7, ge=1, le=501, description="pixels of the running mean in plots")
 
 

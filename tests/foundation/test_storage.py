@@ -49,9 +49,14 @@ def grid_table(targetids: list[int], seed: int = 0) -> pa.Table:
 def test_failed_write_leaves_the_old_file_and_no_stray(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     atomic.write_json(path, {"a": 1})
-    with pytest.raises(RuntimeError), atomic.atomic_path(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with atomic.atomic_path(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert json.loads(path.read_text()) == {"a": 1}
     assert [item.name for item in tmp_path.iterdir()] == ["x.json"]
 
@@ -93,9 +98,9 @@ def test_unwritable_folder_and_full_disk_are_storage_errors(tmp_path: Path) -> N
     with pytest.raises(StorageError, match="cannot write") as caught:
         atomic.write_text(tmp_path / "file" / "x", "text")
     assert caught.value.exit_code == 5
+    full = Path("/dev/full")
     with pytest.raises(StorageError, match="no space left"), atomic.atomic_path(tmp_path / "x"):
-        with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
-            full.write(b"x")
+        full.write_bytes(b"x")
     assert [item.name for item in tmp_path.iterdir()] == ["file"]
 
 
