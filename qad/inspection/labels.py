@@ -1,0 +1,127 @@
+"""What people said of candidates: JSON lines that are only ever appended to, safe for several people at once.
+
+One label is one ``write`` to a file opened with O_APPEND, then fsync.  A torn last line (power cut, full disk) is skipped by
+readers and closed off by the next writer.  The last label of a target wins.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from qad.errors import ConfigError, InputError
+from qad.storage.atomic import storage_errors, sync_folder
+
+USUAL_LABELS = ("interesting", "known", "artefact", "boring")
+MAX_LABEL = 100
+MAX_COMMENT = 2000
+
+
+@dataclass(frozen=True)
+class Label:
+    """One person's word on one target."""
+
+    targetid: int
+    label: str
+    comment: str = ""
+    who: str = ""
+    when: str = ""
+    """Time, UTC, ISO 8601."""
+    model: str = ""
+
+
+def new_labels(targetids: Iterable[int], label: str, comment: str = "", model: str = "") -> list[Label]:
+    """Return labels by the current user, now.
+
+    Raises
+    ------
+    ConfigError
+        If label or comment are empty or too long.
+    """
+    label, comment = " ".join(label.split()), " ".join(comment.split())
+    if not label or len(label) > MAX_LABEL:
+        raise ConfigError(f"a label has 1 to {MAX_LABEL} characters, usually one of {', '.join(USUAL_LABELS)}")
+    if len(comment) > MAX_COMMENT:
+        raise ConfigError(f"a comment has at most {MAX_COMMENT} characters")
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return [Label(targetid, label, comment, _user(), when, model) for targetid in targetids]
+
+
+def append_labels(path: Path, labels: Iterable[Label]) -> None:
+    """Append labels, each whole, and make them survive a power cut.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or not writable.
+    """
+    with storage_errors(path):
+        is_new = not path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            for label in labels:
+                os.write(descriptor, _line(label, after_torn=_is_torn(descriptor)))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_folder(path.parent)
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Return all labels in the order of their writing; lines that are torn or not labels are skipped.
+
+    Raises
+    ------
+    InputError
+        If the file exists and cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from None
+    found = (_parse(line) for line in content.split(b"\n"))
+    return [label for label in found if label is not None]
+
+
+def last_labels(path: Path) -> dict[int, Label]:
+    """Return the label of each target that counts: the last one."""
+    return {label.targetid: label for label in read_labels(path)}
+
+
+def _line(label: Label, after_torn: bool) -> bytes:
+    document = asdict(label) | {"targetid": str(label.targetid)}
+    text = json.dumps(document, ensure_ascii=True)
+    return (b"\n" if after_torn else b"") + text.encode() + b"\n"
+
+
+def _is_torn(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+
+
+def _parse(line: bytes) -> Label | None:
+    try:
+        document = json.loads(line)
+        texts = {key: document.get(key, "") for key in ("comment", "who", "when", "model")}
+        label = Label(int(document["targetid"]), document["label"], **texts)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    is_text = all(isinstance(value, str) for key, value in asdict(label).items() if key != "targetid")
+    return label if is_text else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # a container's user id may have no name
+        return str(os.getuid())

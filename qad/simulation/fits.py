@@ -1,0 +1,136 @@
+"""Write FITS files in one pass, with checksums and without dates: the same arrays give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from qad.desi.datamodel import TableColumn
+
+BLOCK = 2880
+_BITPIX = {"float64": -64, "float32": -32, "int32": 32}
+_TABLE_TYPES = {"K": ">i8", "J": ">i4", "I": ">i2", "B": "u1", "D": ">f8", "E": ">f4"}
+Cards = Mapping[str, Any]
+
+
+def write_primary(file: BinaryIO, cards: Cards) -> None:
+    """Write a primary HDU without data."""
+    head = {"SIMPLE": True, "BITPIX": 8, "NAXIS": 0, "EXTEND": True}
+    _write(file, {**head, **cards}, ())
+
+
+def write_image(file: BinaryIO, name: str, shape: Sequence[int], dtype: str, parts: Iterable[np.ndarray], unit: str = "") -> None:
+    """Write an image HDU of the given `shape`, whose rows come in `parts`, in order: no need to hold it whole."""
+    head: dict[str, Any] = {"XTENSION": "IMAGE", "BITPIX": _BITPIX[dtype], "NAXIS": len(shape)}
+    head |= {f"NAXIS{i}": n for i, n in enumerate(reversed(shape), 1)}
+    head |= {"PCOUNT": 0, "GCOUNT": 1, "EXTNAME": name}
+    if unit:
+        head["BUNIT"] = unit
+    big_endian = np.dtype(dtype).newbyteorder(">")
+    _write(file, head, (np.ascontiguousarray(part, big_endian).reshape(-1).view(np.uint8) for part in parts))
+
+
+def write_table(
+    file: BinaryIO,
+    name: str,
+    columns: Sequence[TableColumn],
+    values: Mapping[str, Any],
+    tnull: Mapping[str, int] | None = None,
+) -> None:
+    """Write a binary table HDU; `values` gives an array per column name, `tnull` the TNULL per integer format."""
+    dtype = np.dtype([(column.name, *_numpy_type(column.format)) for column in columns])
+    rows = np.zeros(len(values[columns[0].name]), dtype)
+    for column in columns:
+        rows[column.name] = values[column.name]
+    head: dict[str, Any] = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": dtype.itemsize}
+    head |= {"NAXIS2": len(rows), "PCOUNT": 0, "GCOUNT": 1, "TFIELDS": len(columns)}
+    for i, column in enumerate(columns, 1):
+        head |= {f"TTYPE{i}": column.name, f"TFORM{i}": column.format}
+        if column.unit:
+            head[f"TUNIT{i}"] = column.unit
+        if tnull and column.format in tnull:
+            head[f"TNULL{i}"] = tnull[column.format]
+    head["EXTNAME"] = name
+    _write(file, head, (rows.view(np.uint8).reshape(-1),) if len(rows) else ())
+
+
+def _numpy_type(form: str) -> tuple[Any, ...]:
+    repeat, code = int(form[:-1] or 1), form[-1]
+    if code == "A":
+        return (f"S{repeat}",)
+    return (_TABLE_TYPES[code],) if repeat == 1 else (_TABLE_TYPES[code], (repeat,))
+
+
+def _write(file: BinaryIO, cards: Cards, parts: Iterable[np.ndarray]) -> None:
+    """Write an HDU: room for the header, then the data, then the header with the sums that are known only now."""
+    start = file.tell()
+    size = len(_header({**cards, "CHECKSUM": "0" * 16, "DATASUM": "0" * 10}))
+    file.write(bytes(size))
+    datasum = 0
+    for block in _blocks(parts):
+        file.write(block)
+        datasum = _add(datasum, block)
+    end = file.tell()
+    header = _header({**cards, "CHECKSUM": "0" * 16, "DATASUM": str(datasum)})
+    checksum = encode_checksum(0xFFFFFFFF ^ _add(datasum, header))
+    file.seek(start)
+    file.write(_header({**cards, "CHECKSUM": checksum, "DATASUM": str(datasum)}))
+    file.seek(end)
+
+
+def _blocks(parts: Iterable[np.ndarray]) -> Iterator[bytes]:
+    """Yield the bytes of `parts`, in multiples of four so that sums can be taken, padded with zeros to whole FITS blocks."""
+    total, rest = 0, b""
+    for part in parts:
+        data = rest + part.tobytes()
+        total += len(data) - len(rest)
+        whole = len(data) // 4 * 4
+        rest = data[whole:]
+        yield data[:whole]
+    yield rest + bytes(-total % BLOCK)
+
+
+def _add(total: int, data: bytes) -> int:
+    """Add 32-bit big-endian words in ones' complement (FITS standard 4.0, appendix J)."""
+    total += int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def encode_checksum(value: int) -> str:
+    """Return a 32-bit sum as the 16 characters of a CHECKSUM card (FITS standard 4.0, appendix J.2)."""
+    excluded = {*range(0x3A, 0x41), *range(0x5B, 0x61)}
+    text = bytearray(16)
+    for i in range(4):
+        byte = value >> (24 - 8 * i) & 0xFF
+        quotient, remainder = divmod(byte, 4)
+        chars = [quotient + 0x30 + (remainder if j == 0 else 0) for j in range(4)]
+        while any(char in excluded for char in chars):
+            for j in (0, 2):
+                if chars[j] in excluded or chars[j + 1] in excluded:
+                    chars[j] += 1
+                    chars[j + 1] -= 1
+        for j, char in enumerate(chars):
+            text[4 * j + i] = char
+    return (text[-1:] + text[:-1]).decode("ascii")
+
+
+def _header(cards: Cards) -> bytes:
+    text = "".join(_card(key, value) for key, value in cards.items()) + "END".ljust(80)
+    return text.encode("ascii").ljust(-(-len(text) // BLOCK) * BLOCK)
+
+
+def _card(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        shown = ("T" if value else "F").rjust(20)
+    elif isinstance(value, int | float):
+        shown = f"{value!r}".rjust(20)
+    else:
+        shown = "'" + str(value).replace("'", "''").ljust(8) + "'"
+    card = f"{key:<8}= {shown}".ljust(80)
+    if len(card) > 80:
+        raise ValueError(f"the card {key} is longer than 80 characters")
+    return card
