@@ -15,15 +15,94 @@ def extract(
     source: Annotated[
         str | None, typer.Option(metavar="DIR", help="Local release tree; default: what fetch has put below raw/.")
     ] = None,
+    survey: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this survey (main, sv3, ...); repeatable, or a,b.")
+    ] = None,
+    program: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this program (dark, bright, ...); repeatable, or a,b."),
+    ] = None,
+    healpix: Annotated[
+        str | None, typer.Option(metavar="LIST|@FILE", help="Only these pixels: 47,9144 or a file with one a line.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Stop after N pixels; 0: all.")] = None,
+    spectype: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS", help="Redrock class to keep; repeatable. [default: QSO]")
+    ] = None,
+    zwarn: Annotated[
+        int | None, typer.Option(min=0, metavar="BITS", help="ZWARN bits that may be set (4: small delta chi2).")
+    ] = None,
+    objtype: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE", help="OBJTYPE to keep; repeatable. [default: TGT]")
+    ] = None,
+    fiberstatus: Annotated[
+        int | None, typer.Option(min=0, metavar="BITS", help="COADD_FIBERSTATUS bits that may be set. [default: 8]")
+    ] = None,
     z_min: Annotated[float | None, typer.Option(help="Lowest redshift.")] = None,
+    z_max: Annotated[float | None, typer.Option(help="Highest redshift.")] = None,
+    min_wave: Annotated[float | None, typer.Option(help="Shortest observed wavelength, Å.")] = None,
+    max_wave: Annotated[float | None, typer.Option(help="Longest observed wavelength, Å.")] = None,
+    verify_datasum: Annotated[
+        bool | None, typer.Option("--verify-datasum/--no-verify-datasum", help="Refuse HDUs that miss their DATASUM.")
+    ] = None,
 ) -> None:
-    """Extract quasar spectra into Parquet tables."""
-    config = run.load({"extract.source": source, "extract.z_min": z_min})
+    """Extract quasar spectra from coadd and redrock files into Parquet tables.
+
+    Each healpix gives one table, spectra/<survey>-<program>-<healpix>.parquet: redrock's fit, photometry and quality of
+    every wanted row, and its flux and ivar with the cameras merged on one grid of 0.8 Å.
+    """
+    config = run.load(
+        {
+            "extract.source": source,
+            "extract.survey": _words(survey),
+            "extract.program": _words(program),
+            "extract.healpix": _pixels(healpix),
+            "extract.limit": limit,
+            "extract.spectype": _words(spectype),
+            "extract.zwarn": zwarn,
+            "extract.objtype": _words(objtype),
+            "extract.fiberstatus": fiberstatus,
+            "extract.z_min": z_min,
+            "extract.z_max": z_max,
+            "extract.min_wave": min_wave,
+            "extract.max_wave": max_wave,
+            "extract.verify_datasum": verify_datasum,
+        }
+    )
     from qad.extraction.stage import extract
 
     run.stage("extract", extract, config)
 
 
+def _words(values: list[str] | None) -> list[str] | None:
+    return [word.strip() for value in values for word in value.split(",") if word.strip()] if values else None
+
+
+def _pixels(text: str | None) -> list[str] | None:
+    """Return pixel numbers from ``1,2`` or ``@file``; the configuration checks that they are numbers."""
+    if text is None:
+        return None
+    if text.startswith("@"):
+        from pathlib import Path
+
+        from qad.errors import ConfigError
+
+        try:
+            text = Path(text[1:]).expanduser().read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--healpix {text}: cannot be read: {error}") from None
+    return text.replace(",", " ").split()
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "extract", examples=["qad extract --source /data/dr1"])(extract)
+    command(
+        app,
+        "extract",
+        examples=[
+            "qad extract",
+            "qad extract --source /data/dr1 --survey main --program dark",
+            "qad extract --source /data/dr1 --healpix 23040,23041 --z-min 1.8 --jobs 8",
+            "qad extract --zwarn 4 --dry-run",
+        ],
+    )(extract)

@@ -72,7 +72,7 @@ class Run:
                 progress = stack.enter_context(terminal_progress())
             result = function(config, replace(options, progress=progress))
             result = replace(result, seconds=time.monotonic() - started)
-            _log.info("end", extra=result.as_json())
+            _log.info("end", extra={"result": result.as_json()})
         return result
 
     def report(self, result: StageResult) -> None:

@@ -103,6 +103,27 @@ MEAN_PSF_TO_FIBER_SPECFLUX E
 """)
 """One row per target."""
 
+_SV_TARGETS = ("DESI", "BGS", "MWS", "SCND")
+TILEPIX = _columns("""
+TILEID J
+SURVEY 7A
+PROGRAM 6A
+PETAL_LOC I
+HEALPIX J
+""")
+"""``healpix/tilepix.fits``: which pixels a tile's petals touch (desidatamodel, tilepix.rst)."""
+
+
+def fibermap_columns(survey: str) -> tuple[TableColumn, ...]:
+    """Return the columns of FIBERMAP in the healpix files of a survey: sv1 to sv3 carry their own targeting bits."""
+    if not survey.startswith("sv"):
+        return FIBERMAP
+    columns = [column for column in FIBERMAP if column.name != "SCND_TARGET"]
+    place = [column.name for column in columns].index("DESI_TARGET")
+    own = [TableColumn(f"{survey.upper()}_{kind}_TARGET", "K") for kind in _SV_TARGETS]
+    return (*columns[:place], *own, *columns[place:])
+
+
 EXP_FIBERMAP = _columns("""
 TARGETID K
 PRIORITY J

@@ -33,6 +33,7 @@ RELEASES = {"fuji": "edr", "iron": "dr1", "loa": "dr2"}
 SURVEYS = ("main", "sv1", "sv2", "sv3", "special", "cmx")
 PROGRAMS = ("dark", "bright", "backup", "other")
 
+_PLACES = ("healpix", "*/healpix", "redux/*/healpix", "spectro/redux/*/healpix", "*/spectro/redux/*/healpix")
 _WORD = re.compile(r"[a-z][a-z0-9]{0,15}\Z")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,5})\Z")
 _FILE = re.compile(r"(coadd|redrock)-([a-z][a-z0-9]{0,15})-([a-z][a-z0-9]{0,15})-(0|[1-9][0-9]{0,5})\.fits\Z")
@@ -107,7 +108,7 @@ def locate_healpix(source: Path) -> Path:
         raise InputError(source, "no such folder" if not source.exists() else "is not a folder")
     if source.name == "healpix" or _holds_surveys(source):
         return source
-    for pattern in ("healpix", "*/healpix", "spectro/redux/*/healpix", "*/spectro/redux/*/healpix"):
+    for pattern in _PLACES:
         found = sorted(path for path in source.glob(pattern) if path.is_dir())
         if len(found) > 1:
             names = ", ".join(str(path.relative_to(source)) for path in found)
@@ -123,7 +124,7 @@ def locate_healpix(source: Path) -> Path:
 
 def specprod_of(healpix_folder: Path) -> str:
     """Return the production whose ``healpix`` folder this is, as its path tells, or empty."""
-    path = Path(os.path.abspath(healpix_folder))
+    path = healpix_folder.absolute()
     return path.parent.name if path.name == "healpix" and path.parent.parent.name == "redux" else ""
 
 

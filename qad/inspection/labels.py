@@ -6,6 +6,7 @@ readers and closed off by the next writer.  The last label of a target wins.
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
@@ -66,7 +67,9 @@ def append_labels(path: Path, labels: Iterable[Label]) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             for label in labels:
-                os.write(descriptor, _line(label, after_torn=_is_torn(descriptor)))
+                line = _line(label, after_torn=_is_torn(descriptor))
+                if os.write(descriptor, line) < len(line):
+                    raise OSError(errno.ENOSPC, "short write")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

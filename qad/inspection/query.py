@@ -40,7 +40,9 @@ def parse_where(text: str, known: Collection[str]) -> tuple[pl.Expr, list[str]]:
     try:
         expression = pl.sql_expr(text)
     except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"--where {shortened(text)!r}: {first_line(error)}; write it as 'z > 2 and snr > 3'") from None
+        raise ConfigError(
+            f"--where {shortened(text)!r}: {first_line(error)}; write it as 'z > 2 and snr > 3'"
+        ) from None
     names = list(dict.fromkeys(expression.meta.root_names()))
     check_columns(names, known, "--where")
     return expression, names

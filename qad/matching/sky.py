@@ -61,7 +61,7 @@ class SkyIndex:
     Parameters
     ----------
     ra, dec : ndarray, shape (n,)
-        Degrees; RA is taken modulo 360.
+        Degrees; RA is taken modulo 360.  A position that is not finite or off the sphere has no partner.
     radius_arcsec : float
         Positive, at most 10 degrees.
     """
@@ -70,12 +70,14 @@ class SkyIndex:
         self.radius_arcsec = radius_arcsec
         self._radius = radius_arcsec / ARCSEC_PER_DEG
         self._n_zones = max(1, int(180.0 / (self._radius + MARGIN_DEG)))
-        ra = normal_ra(np.asarray(ra, np.float64))
-        dec = np.asarray(dec, np.float64)
+        ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
+        valid = np.flatnonzero(np.isfinite(ra) & (np.abs(dec) <= 90))
+        ra, dec = normal_ra(ra[valid]), dec[valid]
         zone = self._zone(dec)
-        self._order = np.lexsort((ra, zone))
-        self._ra, self._dec = ra[self._order], dec[self._order]
-        self._key = zone[self._order] * _RA_STRIDE + self._ra
+        order = np.lexsort((ra, zone))
+        self._order = valid[order]
+        self._ra, self._dec = ra[order], dec[order]
+        self._key = zone[order] * _RA_STRIDE + self._ra
         self._cells_ra, self._cells_dec, self._bitmap = self._mark_cells()
 
     def near(self, ra: Floats, dec: Floats) -> Integers:

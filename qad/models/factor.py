@@ -76,11 +76,17 @@ class FactorModel:
         covariance = np.empty((n, self.n_latent, self.n_latent))
         for group in groups(flux, ivar, np.asarray(start)):
             weight = total_weight(group, self.variance)
-            h, c = solve(self, group, weight)
-            for _ in range(robust_passes):
-                h, c = solve(self, group, weight * student_weight(weight, residual(self, group, h)))
-            latent[group.rows], covariance[group.rows] = h, c
+            latent[group.rows], covariance[group.rows] = self.solve_robust(group, weight, robust_passes)
         return latent, covariance
+
+    def solve_robust(
+        self, group: Group, weight: np.ndarray, passes: int = ROBUST_PASSES
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the posterior of a group for pixel weights, made robust in `passes` passes."""
+        h, covariance = solve(self, group, weight)
+        for _ in range(passes):
+            h, covariance = solve(self, group, weight * student_weight(weight, residual(self, group, h)))
+        return h, covariance
 
     def decode(self, latent: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return reconstruction and intrinsic variance in the windows, each (n, n_obs), float32."""

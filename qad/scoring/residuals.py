@@ -155,8 +155,8 @@ class ScatterSample:
         found = []
         for width, seen in zip(self._widths, self._seen, strict=True):
             step = _bin_pixels(width)
-            parts = [np.concatenate(part) for part in zip(*seen, strict=True)]
-            found.append(Scatter(width, step, _fit_tau2(*parts, n_bins=self._n_rest // step + 1)))
+            bins, squares, variances = (np.concatenate(part) for part in zip(*seen, strict=True))
+            found.append(Scatter(width, step, _fit_tau2(bins, squares, variances, self._n_rest // step + 1)))
         return found
 
 

@@ -191,7 +191,7 @@ def _open(folder: Path, grid: dict[str, Any], key: str) -> GridCache | None:
         sizes = {name: (folder / f"{name}.f32").stat().st_size for name in ("flux", "ivar")}
         if any(size != 4 * shape[0] * shape[1] for size in sizes.values()):
             return None
-        table = pl.read_ipc(folder / "table.arrow", memory_map=False)
+        table = pl.read_ipc(folder / "table.arrow")
         if shape[0] == 0:
             empty = np.empty(shape, np.float32)
             return GridCache(empty, empty, table, grid, key)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(document, default=str, ensure_ascii=False)
 
 
+class LogFile(logging.FileHandler):
+    """A log file that gives way: what cannot be written (disk full) must not hide the error that ends the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing of a full disk, which the run reports itself."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, also when its last lines find no room."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def stage_log(folder: Path, stage: str) -> Iterator[Path]:
     """Write the records of the logger ``qad`` to a new file in `folder` while the block runs, and yield its path."""
@@ -39,7 +54,7 @@ def stage_log(folder: Path, stage: str) -> Iterator[Path]:
     path = folder / f"{stamp}-{stage}-{os.getpid()}.jsonl"
     with storage_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = LogFile(path, encoding="utf-8")
     handler.setFormatter(JsonLines())
     logger = logging.getLogger("qad")
     logger.setLevel(logging.INFO)

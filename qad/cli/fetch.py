@@ -1,0 +1,104 @@
+"""``qad fetch``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qad.cli.options import command
+from qad.cli.runtime import Run
+
+EXAMPLES = (
+    "qad fetch --survey sv3 --program dark --limit 10",
+    "qad fetch --survey main --program dark --healpix 23040,23041 --dry-run",
+    "qad fetch --healpix @pixels.txt --jobs 16",
+    "qad fetch --source /data/desi/dr1 --verify",
+    "qad fetch --source s3://my-copy/dr1 --endpoint-url http://127.0.0.1:9000 --sign",
+)
+
+
+def fetch(
+    run: Run,
+    source: Annotated[
+        str | None, typer.Option(metavar="URL|DIR", help="s3://bucket/prefix, or a local release tree to copy from.")
+    ] = None,
+    release: Annotated[str | None, typer.Option(help="Release: dr1, edr; with --source, any name for it.")] = None,
+    survey: Annotated[
+        list[str] | None, typer.Option(help="Only this survey (main, sv1, sv2, sv3, …); repeatable.")
+    ] = None,
+    program: Annotated[
+        list[str] | None, typer.Option(help="Only this program (dark, bright, backup, other); repeatable.")
+    ] = None,
+    healpix: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIST|@FILE", help="Only these pixels: 9144,9145 or a file with one per line; repeatable."
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N pixels; 0: no limit.")] = None,
+    mode: Annotated[str | None, typer.Option(help="files: whole coadd and redrock files.")] = None,
+    resume: Annotated[
+        bool | None, typer.Option("--resume/--no-resume", help="Go on with partial files, or start them again.")
+    ] = None,
+    endpoint_url: Annotated[str | None, typer.Option(metavar="URL", help="Another S3 server.")] = None,
+    sign: Annotated[
+        bool | None, typer.Option("--sign/--no-sign-request", help="Sign requests with AWS credentials, or send none.")
+    ] = None,
+) -> None:
+    """Fetch coadd and redrock files of a release, verified by the release's SHA-256 lists.
+
+    A second run fetches only what is missing or has changed, and goes on inside partial files.  --jobs is the number of
+    files in flight; --verify reads local files again and fetches damaged ones.
+    """
+    config = run.load(
+        {
+            "fetch.source": source,
+            "fetch.release": release,
+            "fetch.survey": _split(survey),
+            "fetch.program": _split(program),
+            "fetch.healpix": None if healpix is None else _pixels(healpix),
+            "fetch.limit": limit,
+            "fetch.mode": mode,
+            "fetch.resume": resume,
+            "fetch.endpoint_url": endpoint_url,
+            "fetch.anonymous": None if sign is None else not sign,
+        }
+    )
+    from qad.fetching.stage import fetch
+
+    run.stage("fetch", fetch, config)
+
+
+def _split(values: list[str] | None) -> list[str] | None:
+    """Return the words of a repeatable option that also takes commas."""
+    return [word for value in values for word in value.split(",") if word] if values else None
+
+
+def _pixels(values: list[str]) -> list[int]:
+    """Return the pixel numbers of ``--healpix``."""
+    from qad.errors import ConfigError
+
+    numbers = []
+    for value in values:
+        text, origin = value, "--healpix"
+        if value.startswith("@"):
+            origin = value[1:]
+            try:
+                text = Path(origin).expanduser().read_text("utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"--healpix {value}: cannot be read: {error}") from None
+        lines = (line.partition("#")[0] for line in text.splitlines())
+        for word in " ".join(lines).replace(",", " ").split():
+            if not (word.isascii() and word.isdigit()):
+                raise ConfigError(f"{origin}: {word!r} is no healpix number")
+            numbers.append(int(word))
+    if not numbers:
+        raise ConfigError("--healpix names no pixel")
+    return numbers
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "fetch", examples=EXAMPLES)(fetch)

@@ -1,0 +1,76 @@
+"""``qad simulate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qad.cli.options import STAGE, command
+from qad.cli.runtime import Run
+
+
+def simulate(
+    run: Run,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that receives the release and truth.parquet.")],
+    quasars: Annotated[int, typer.Option(metavar="N", help="Quasars in all.")] = 1000,
+    healpix: Annotated[int, typer.Option(metavar="K", help="Pixels over which they are spread.")] = 4,
+    anomaly_rate: Annotated[
+        float, typer.Option(metavar="R", help="Share of the quasars with a planted anomaly, 0 to 1.")
+    ] = 0.02,
+    artefact_rate: Annotated[
+        float, typer.Option(metavar="R", help="Share of the quasars with a planted artefact, 0 to 1.")
+    ] = 0.01,
+    contaminants: Annotated[
+        float, typer.Option(metavar="R", help="Stars, galaxies, sky and dead fibres per quasar.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(metavar="S", help="Seed of every random number.")] = 0,
+    survey: Annotated[str, typer.Option(help="Survey: main, sv1, sv2, sv3, special or cmx.")] = "main",
+    program: Annotated[str, typer.Option(help="Program: dark, bright, backup or other.")] = "dark",
+    resolution: Annotated[
+        bool, typer.Option("--resolution/--no-resolution", help="Write the resolution matrices, four fifths of the bytes.")
+    ] = True,
+) -> None:
+    """Write a simulated release in the format of DR1, with planted anomalies and artefacts.
+
+    The spectra lie below DIR/spectro/redux/iron/healpix, what is planted in which of them in DIR/truth.parquet.
+    """
+    from qad.results import NoProgress
+    from qad.simulation.release import simulate
+    from qad.terminal.progress import terminal_progress
+
+    common = run.common
+    arguments = {
+        "quasars": quasars,
+        "healpix": healpix,
+        "anomaly_rate": anomaly_rate,
+        "artefact_rate": artefact_rate,
+        "contaminants": contaminants,
+        "seed": seed,
+        "survey": survey,
+        "program": program,
+        "resolution": resolution,
+        "jobs": common.jobs,
+        "force": common.force,
+        "dry_run": common.dry_run,
+    }
+    if common.quiet:
+        result = simulate(directory, progress=NoProgress(), **arguments)  # type: ignore[arg-type]
+    else:
+        with terminal_progress() as progress:
+            result = simulate(directory, progress=progress, **arguments)  # type: ignore[arg-type]
+    run.report(result)
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    examples = [
+        "qad simulate release",
+        "qad simulate release --quasars 5000 --healpix 20 --anomaly-rate 0.02 --seed 7",
+        "qad simulate small --quasars 100 --healpix 1 --no-resolution",
+        "qad run --source release",
+    ]
+    command(app, "simulate", examples=examples, shared=STAGE)(simulate)

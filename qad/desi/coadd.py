@@ -1,0 +1,220 @@
+"""The coadded spectra of one healpix: fibermap, scores, and the cameras' flux, ivar and mask, rows as wanted.
+
+The resolution matrices, four fifths of a file, are never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from qad.desi.columns import TableRows
+from qad.desi.fits import FitsFile
+from qad.errors import InputError
+from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
+
+CAMERAS = ("b", "r", "z")
+"""From blue to red."""
+WAVE_TOLERANCE = 1e-4
+"""Å by which a stored wavelength may miss the grid (``desispec.coaddition.coadd_cameras``)."""
+TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Rows of one camera.
+
+    Attributes
+    ----------
+    name : str
+        ``b``, ``r`` or ``z``.
+    start : int
+        Pixel of the merged grid that the camera's first pixel is.
+    flux, ivar : ndarray of float32, shape (n_rows, n_wave)
+        As the file has them: 1e-17 erg s^-1 cm^-2 Å^-1 and its inverse variance.
+    mask : ndarray of integer, shape (n_rows, n_wave), or None
+        None where the file has none.
+    """
+
+    name: str
+    start: int
+    flux: np.ndarray
+    ivar: np.ndarray
+    mask: np.ndarray | None
+
+
+class CoaddFile:
+    """A ``coadd-*.fits`` file open for reading; use it as a context manager.
+
+    Attributes
+    ----------
+    targetid : ndarray of int64, shape (n_rows,)
+        Of the FIBERMAP; rows of the cameras are in the same order.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, has no FIBERMAP with TARGETID, or its HDUs contradict each other.
+    """
+
+    def __init__(self, path: Path, verify: bool = True) -> None:
+        self._file = FitsFile(path, verify)
+        try:
+            self._fibermap = self._file.table("FIBERMAP")
+            identifiers = self._fibermap.numbers("TARGETID", np.int64)
+            if identifiers.ndim != 1:
+                raise InputError(path, "column TARGETID is a vector", where="FIBERMAP")
+            self.targetid = identifiers.data
+            self._starts = {camera: self._check_camera(camera) for camera in CAMERAS if self._has_camera(camera)}
+            if not self._starts:
+                raise InputError(path, "holds no camera: B_FLUX, R_FLUX and Z_FLUX are missing")
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> CoaddFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that the file has."""
+        return tuple(self._starts)
+
+    def header_text(self, key: str) -> str:
+        """Return a value of the primary header as text, empty if it is absent."""
+        return self._file.primary.shown(key)
+
+    def specprod(self) -> str:
+        """Return the production that made the file, as its DEPNAMnn and DEPVERnn cards tell, or empty."""
+        for number in range(100):
+            if self.header_text(f"DEPNAM{number:02d}") == "SPECPROD":
+                return self.header_text(f"DEPVER{number:02d}")
+        return self.header_text("SPECPROD")
+
+    def fibermap(self, columns: Mapping[str, Any], rows: np.ndarray | slice = slice(None)) -> dict[str, Any]:
+        """Return columns of the FIBERMAP.
+
+        Parameters
+        ----------
+        columns : mapping of str to dtype
+            Names and types; :data:`TEXT` for text.
+        rows : ndarray of int or slice
+
+        Returns
+        -------
+        dict
+            Masked arrays, lists of str for text; None for a column that the file lacks.
+        """
+        return _read_columns(self._fibermap, columns, rows)
+
+    def first_exposures(self, columns: Mapping[str, Any], targetid: np.ndarray) -> dict[str, Any]:
+        """Return columns of the first row of each target in EXP_FIBERMAP; masked where it has none.
+
+        Files without EXP_FIBERMAP keep some of these columns in FIBERMAP.
+        """
+        if "EXP_FIBERMAP" not in self._file:
+            return _matched(self._fibermap, columns, targetid)
+        return _matched(self._file.table("EXP_FIBERMAP"), columns, targetid)
+
+    def scores(self, columns: Mapping[str, Any], targetid: np.ndarray) -> dict[str, Any]:
+        """Return columns of SCORES by TARGETID; masked where it has no row, None where it lacks the column."""
+        if "SCORES" not in self._file:
+            return dict.fromkeys(columns)
+        return _matched(self._file.table("SCORES"), columns, targetid)
+
+    def camera(self, name: str, rows: np.ndarray) -> Camera | None:
+        """Return rows of a camera, or None if the file lacks it."""
+        if name not in self._starts:
+            return None
+        prefix = name.upper()
+        flux, ivar = (
+            self._file.image(f"{prefix}_{what}", rows).astype(np.float32, copy=False) for what in ("FLUX", "IVAR")
+        )
+        mask = self._file.image(f"{prefix}_MASK", rows) if f"{prefix}_MASK" in self._file else None
+        return Camera(name, self._starts[name], flux, ivar, mask)
+
+    def _has_camera(self, camera: str) -> bool:
+        wanted = [f"{camera.upper()}_{what}" for what in ("WAVELENGTH", "FLUX", "IVAR")]
+        present = [name for name in wanted if name in self._file]
+        rest = [f"{camera.upper()}_{what}" for what in ("MASK", "RESOLUTION")]
+        if 0 < len(present) < len(wanted) or (not present and any(name in self._file for name in rest)):
+            missing = next(name for name in wanted if name not in present)
+            raise InputError(self.path, f"HDU {missing} is missing while others of camera {camera} are there")
+        return bool(present)
+
+    def _check_camera(self, camera: str) -> int:
+        """Check a camera's shapes and wavelengths, and return its first pixel on the merged grid."""
+        prefix = camera.upper()
+        shape = self._file.image_shape(f"{prefix}_WAVELENGTH")
+        if len(shape) != 1 or not 0 < shape[0] <= N_WAVE:
+            raise self.error(f"{prefix}_WAVELENGTH", f"has shape {shape}, expected one axis of at most {N_WAVE}")
+        expected = (len(self.targetid), shape[0])
+        for what in ("FLUX", "IVAR", "MASK"):
+            name = f"{prefix}_{what}"
+            if name in self._file and self._file.image_shape(name) != expected:
+                found = self._file.image_shape(name)
+                raise self.error(name, f"has shape {found}; FIBERMAP and {prefix}_WAVELENGTH make {expected}")
+        return self._grid_start(f"{prefix}_WAVELENGTH")
+
+    def _grid_start(self, name: str) -> int:
+        wave = self._file.image(name).astype(np.float64)
+        if not np.isfinite(wave).all():
+            raise self.error(name, "holds values that are not finite")
+        start = round((wave[0] - WAVE_START) / WAVE_STEP) if abs(wave[0]) < 1e6 else -1
+        grid = WAVE_START + WAVE_STEP * np.arange(start, start + len(wave))
+        if start < 0 or start + len(wave) > N_WAVE or np.abs(wave - grid).max() > WAVE_TOLERANCE:
+            raise self.error(
+                name,
+                f"{wave[0]:.4f} to {wave[-1]:.4f} Å is not on DESI's grid of {WAVE_STEP} Å from {WAVE_START:.0f} Å",
+            )
+        return int(start)
+
+    def error(self, hdu: str, reason: str) -> InputError:
+        """Return the error that names this file and an HDU."""
+        return InputError(self.path, reason, where=hdu)
+
+
+def first_rows(targetid: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return for each wanted TARGETID the first row that holds it, -1 where none does."""
+    if not len(targetid):
+        return np.full(len(wanted), -1)
+    order = np.argsort(targetid, kind="stable")
+    place = np.searchsorted(targetid, wanted, sorter=order)
+    rows = order[np.minimum(place, len(order) - 1)]
+    return np.where(targetid[rows] == wanted, rows, -1)
+
+
+def _matched(table: TableRows, columns: Mapping[str, Any], targetid: np.ndarray) -> dict[str, Any]:
+    if "TARGETID" not in table or not len(table):
+        return dict.fromkeys(columns)
+    rows = first_rows(table.numbers("TARGETID", np.int64).data, targetid)
+    found = _read_columns(table, columns, np.maximum(rows, 0))
+    for values in found.values():
+        if values is not None:
+            values[rows < 0] = np.ma.masked
+    return found
+
+
+def _read_columns(table: TableRows, columns: Mapping[str, Any], rows: np.ndarray | slice) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, dtype in columns.items():
+        if name not in table:
+            found[name] = None
+        else:
+            found[name] = table.texts(name, rows) if dtype is TEXT else table.numbers(name, dtype, rows)
+    return found

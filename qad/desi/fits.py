@@ -1,0 +1,316 @@
+"""Reading FITS files without trusting them.
+
+A file is refused from its headers, before memory is asked for: what is not FITS, what is cut off, sizes that are
+negative or larger than the file, names that stand twice.  HDUs are found by name, and each one that is read is
+checked against its DATASUM while its bytes pass.  astropy takes about half of such files without an error, and
+does not come back from some of them; it is only used for tile-compressed images.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from qad.desi.checksum import DataSum
+from qad.desi.columns import TableRows
+from qad.desi.header import (
+    BLOCK,
+    HDU,
+    ITEM_BYTES,
+    MAX_HEADER_BLOCKS,
+    Header,
+    check_checksum,
+    compressed_shape,
+    describe,
+    end_of_header,
+    expected_datasum,
+)
+from qad.errors import InputError
+
+MAX_HDUS = 1000
+MAX_HEADER_BYTES = 8 << 20
+"""All headers of a file together."""
+MAX_TABLE_BYTES = 256 << 20
+"""A DESI fibermap takes 0.3 kB a row; tables are read whole."""
+MAX_IMAGE_BYTES = 256 << 20
+"""Largest image, or selection of its rows, that is brought into memory."""
+CHUNK_BYTES = 2 << 20
+"""Images pass through the memory in pieces of this size."""
+_IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_UNSIGNED = {(16, 2.0**15): np.uint16, (32, 2.0**31): np.uint32, (64, 2.0**63): np.uint64}
+_FOREIGN = ((b"\x1f\x8b", "gzip-compressed data; gunzip it"), (b"PAR1", "a Parquet file"), (b"\x89HDF", "an HDF5 file"))
+
+
+class FitsFile:
+    """A FITS file open for reading; use it as a context manager.
+
+    Parameters
+    ----------
+    path : Path
+    verify : bool
+        Check headers against CHECKSUM, and data that are read against DATASUM, where the file has them.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be opened, or its structure is impossible.  Every method raises it too, and nothing else.
+    """
+
+    def __init__(self, path: Path, verify: bool = True) -> None:
+        self.path = path
+        self._verify = verify
+        self._descriptor = _open_regular(path)
+        try:
+            self.size = os.fstat(self._descriptor).st_size
+            self._check_start()
+            self.hdus = list(self._walk())
+            self._by_name = self._named()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> FitsFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    @property
+    def primary(self) -> Header:
+        """The header of the first HDU."""
+        return self.hdus[0].header
+
+    def hdu(self, name: str) -> HDU:
+        """Return an HDU by name."""
+        if name not in self._by_name:
+            raise InputError(self.path, f"HDU {name} is missing")
+        return self._by_name[name]
+
+    def table(self, name: str) -> TableRows:
+        """Read a binary table."""
+        hdu = self.hdu(name)
+        if hdu.kind != "table" or hdu.header.logical("ZTABLE", False):
+            raise hdu.header.error("is not a plain binary table")
+        if hdu.n_bytes > MAX_TABLE_BYTES:
+            raise hdu.header.error(f"takes {hdu.n_bytes:,} bytes: too large for a table of one healpix")
+        data = self._read(hdu.padded_bytes, hdu.offset, hdu.name)
+        if self._verify and "DATASUM" in hdu.header:
+            total = DataSum()
+            total.add(data)
+            self._check_sum(hdu, total)
+        return TableRows(hdu, data)
+
+    def image_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an image, plain or tile-compressed, slowest axis first."""
+        hdu = self.hdu(name)
+        if hdu.kind == "table":
+            raise hdu.header.error("is a table, expected an image")
+        return compressed_shape(hdu.header) if hdu.kind == "compressed" else hdu.shape
+
+    def image(self, name: str, rows: np.ndarray | None = None, max_bytes: int = MAX_IMAGE_BYTES) -> np.ndarray:
+        """Read rows of an image, or all of a small one, in native byte order.
+
+        Parameters
+        ----------
+        name : str
+        rows : ndarray of int, shape (n_rows,), optional
+            Which rows of the first axis, in any order.
+        max_bytes : int
+            Refuse to return more.
+
+        Returns
+        -------
+        ndarray
+            Whole numbers with BZERO 2^15, 2^31 or 2^63 come unsigned, other scaled ones as float64.
+        """
+        shape = self.image_shape(name)
+        hdu = self.hdu(name)
+        if not shape:
+            raise hdu.header.error("holds no data")
+        if rows is not None and len(rows) and (rows.min() < 0 or rows.max() >= shape[0]):
+            raise hdu.header.error(f"has {shape[0]} rows, row {rows.max()} is wanted")
+        if hdu.kind == "compressed":
+            image = self._tiled(hdu, shape)
+            return image if rows is None else image[rows]
+        bitpix = hdu.header.integer("BITPIX")
+        row_bytes = ITEM_BYTES[bitpix] * prod(shape[1:])
+        n_rows = shape[0] if rows is None else len(rows)
+        if max(n_rows, 1) * row_bytes > max_bytes:
+            raise hdu.header.error(f"{n_rows} rows of {row_bytes:,} bytes: too large")
+        rows = np.arange(n_rows) if rows is None else rows
+        stored = np.empty((len(rows), *shape[1:]), _IMAGE_TYPES[bitpix])
+        in_bytes = stored.view(np.uint8).reshape(len(rows), row_bytes)
+        if self._verify and "DATASUM" in hdu.header:
+            self._gather_all(hdu, rows, in_bytes, row_bytes)
+        else:
+            self._gather_rows(hdu, rows, in_bytes, row_bytes)
+        return _native(stored, hdu.header, bitpix)
+
+    def _gather_all(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
+        """Stream the whole data unit once, adding up its DATASUM and keeping the wanted rows."""
+        total = DataSum()
+        order = np.argsort(rows, kind="stable")
+        ends = np.asarray(rows)[order]
+        n_chunk = max(CHUNK_BYTES // max(row_bytes, 1), 1)
+        if row_bytes % 4:  # a piece must hold whole words
+            n_chunk += -n_chunk % 4
+        size = min(n_chunk * max(row_bytes, 4), hdu.padded_bytes)
+        buffer = bytearray(size)
+        view = memoryview(buffer)
+        for start in range(0, hdu.padded_bytes, size):
+            n_bytes = min(size, hdu.padded_bytes - start)
+            self._read_into(view[:n_bytes], hdu.offset + start, hdu.name)
+            total.add(view[:n_bytes])
+            if row_bytes:
+                first = start // row_bytes
+                low, high = np.searchsorted(ends, (first, first + n_chunk))
+                held = np.frombuffer(buffer, np.uint8, (n_bytes // row_bytes) * row_bytes).reshape(-1, row_bytes)
+                out[order[low:high]] = held[ends[low:high] - first]
+        self._check_sum(hdu, total)
+
+    def _gather_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
+        if row_bytes:
+            for target, row in zip(out, rows, strict=True):
+                self._read_into(memoryview(target), hdu.offset + int(row) * row_bytes, hdu.name)
+
+    def _tiled(self, hdu: HDU, shape: tuple[int, ...]) -> np.ndarray:
+        """Read a tile-compressed image with astropy, from a copy of that HDU alone."""
+        from qad.desi.tiled import read_tiled
+
+        header = hdu.header
+        n_bytes = ITEM_BYTES.get(header.integer("ZBITPIX"), 8) * prod(shape)
+        if n_bytes > MAX_IMAGE_BYTES or hdu.n_bytes > MAX_IMAGE_BYTES:
+            raise header.error(f"takes {n_bytes:,} bytes: too large")
+        data = self._read(hdu.padded_bytes, hdu.offset, hdu.name)
+        if self._verify and "DATASUM" in header:
+            total = DataSum()
+            total.add(data)
+            self._check_sum(hdu, total)
+        raw = self._read(header.n_bytes, hdu.offset - header.n_bytes, hdu.name)
+        return read_tiled(hdu, raw + data, shape)
+
+    def _check_sum(self, hdu: HDU, total: DataSum) -> None:
+        if hdu.header.text("DATASUM") and total.value != expected_datasum(hdu.header):
+            raise hdu.header.error("the data do not match their DATASUM: damaged; fetch the file again")
+
+    def _check_start(self) -> None:
+        if self.size == 0:
+            raise InputError(self.path, "is empty")
+        start = self._read(min(self.size, 80), 0, "")
+        for magic, what in _FOREIGN:
+            if start.startswith(magic):
+                raise InputError(self.path, f"not a FITS file but {what}")
+        if start.lstrip()[:1] == b"<":
+            raise InputError(self.path, "not a FITS file but an HTML or XML page; fetch it again")
+        if not start.startswith(b"SIMPLE  ="):
+            raise InputError(self.path, "not a FITS file (it does not begin with SIMPLE)")
+
+    def _walk(self) -> Iterator[HDU]:
+        """Yield the HDUs, each checked against the size of the file."""
+        offset = n_header_bytes = 0
+        for index in range(MAX_HDUS):
+            header = self._read_header(index, offset)
+            n_header_bytes += header.n_bytes
+            if n_header_bytes > MAX_HEADER_BYTES:
+                raise header.error(f"headers of more than {MAX_HEADER_BYTES:,} bytes")
+            hdu = describe(header, index, offset + header.n_bytes)
+            if hdu.offset + hdu.padded_bytes > self.size:
+                missing = hdu.offset + hdu.padded_bytes - self.size
+                raise header.error(f"cut off: {missing:,} bytes are missing at the end of the file; fetch it again")
+            if self._verify:
+                check_checksum(hdu)
+            yield hdu
+            offset = hdu.offset + hdu.padded_bytes
+            if offset == self.size:
+                return
+        raise InputError(self.path, f"more than {MAX_HDUS} HDUs")
+
+    def _read_header(self, index: int, offset: int) -> Header:
+        where = f"HDU {index}"
+        raw = b""
+        for _ in range(MAX_HEADER_BLOCKS):
+            if offset + len(raw) + BLOCK > self.size:
+                raise InputError(self.path, "cut off inside a header; fetch the file again", where=where)
+            block = self._read(BLOCK, offset + len(raw), where)
+            if not raw and not block.startswith((b"SIMPLE  =", b"XTENSION=")[min(index, 1)]):
+                raise InputError(self.path, "what follows the HDU before is not an HDU: damaged", where=where)
+            raw += block
+            if end_of_header(block):
+                break
+        else:
+            raise InputError(self.path, "a header without END", where=where)
+        header = Header(raw, self.path, where)
+        header.where = header.shown("EXTNAME")[:40] or where
+        return header
+
+    def _named(self) -> dict[str, HDU]:
+        named: dict[str, HDU] = {}
+        for hdu in self.hdus:
+            if hdu.name in named:
+                raise InputError(self.path, f"HDU name {hdu.name[:40]} stands twice")
+            if hdu.name:
+                named[hdu.name] = hdu
+        return named
+
+    def _read(self, n_bytes: int, offset: int, where: str) -> bytes:
+        buffer = bytearray(n_bytes)
+        self._read_into(memoryview(buffer), offset, where)
+        return bytes(buffer)
+
+    def _read_into(self, view: memoryview[Any], offset: int, where: str) -> None:
+        done = 0
+        while done < len(view):
+            try:
+                n_read = os.preadv(self._descriptor, [view[done:]], offset + done)
+            except OSError as error:
+                raise InputError(self.path, f"cannot be read: {error.strerror}", where=where) from None
+            if n_read == 0:
+                raise InputError(self.path, "cut off while it was read", where=where)
+            done += n_read
+
+
+def _open_regular(path: Path) -> int:
+    """Open a file; what would block or never end (a pipe, a device) is refused."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be opened: {error}"
+        raise InputError(path, reason) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(path, "is not a regular file")
+    return descriptor
+
+
+def _native(stored: np.ndarray, header: Header, bitpix: int) -> np.ndarray:
+    """Return stored numbers in native byte order, with BZERO and BSCALE applied."""
+    if stored.dtype.byteorder == ">" and np.little_endian:
+        native = stored.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
+    else:
+        native = stored.view(stored.dtype.newbyteorder("="))
+    scale, zero = header.number("BSCALE", 1.0), header.number("BZERO", 0.0)
+    if scale == 1.0 and zero == 0.0:
+        return native
+    unsigned = _UNSIGNED.get((bitpix, zero))
+    if scale == 1.0 and unsigned is not None:
+        return native.view(unsigned) ^ unsigned(int(zero))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return native.astype(np.float64) * scale + zero

@@ -1,0 +1,132 @@
+"""From rows of the `spectra` table to rows of the `grid` table: deredden, resample, normalise, and count what is dropped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qad.config import BuildGrid
+from qad.desi.dust import extinction_per_ebv
+from qad.gridding.normalize import norm_of, normalise
+from qad.gridding.resample import resample
+from qad.gridding.shards import split_of
+from qad.gridding.wavelength import Grid, grid_of
+from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
+
+BATCH_ROWS = 32
+"""Spectra resampled together: their float64 arrays (2 MB each) stay in the processor's cache."""
+SCALARS = ("targetid", "survey", "program", "healpix", "ra", "dec", "z", "zwarn", "snr", "ebv")
+"""Columns of `spectra` that `grid` keeps."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of the `spectra` table: scalar columns by name, and the vectors, shape (n_rows, N_WAVE)."""
+
+    scalars: dict[str, NDArray[Any]]
+    flux: NDArray[np.float32]
+    ivar: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def part(self, which: Any) -> Rows:
+        """Return some of the rows."""
+        return Rows({name: values[which] for name, values in self.scalars.items()}, self.flux[which], self.ivar[which])
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Rows of the `grid` table, by column, and the counts of what became of the input rows."""
+
+    columns: dict[str, NDArray[Any]]
+    counts: Counter[str]
+
+
+class WindowMaker:
+    """Makes grid rows by the settings; holds what is the same for every spectrum."""
+
+    def __init__(self, settings: BuildGrid) -> None:
+        self.settings = settings
+        self.grid: Grid = grid_of(settings)
+        wave = WAVE_START + WAVE_STEP * np.arange(N_WAVE)
+        self._magnitudes = extinction_per_ebv(wave, settings.r_v)
+
+    def make(self, rows: Rows) -> Windows:
+        """Return the grid rows of spectra, in their order.
+
+        The counts: ``in``, ``out``, ``dropped.bad_z`` (no redshift), ``dropped.z_outside_grid`` (no observed wavelength on
+        the grid), ``dropped.too_few_pixels``, ``dropped.no_signal`` (all flux exactly 0), ``dropped.norm_not_finite``;
+        ``no_ebv`` (not dereddened) and ``pixels_out_of_range`` of the rows that came out.
+        """
+        counts: Counter[str] = Counter({"in": len(rows)})
+        kept = self._with_redshift(rows, counts)
+        parts = [self._make_batch(kept.part(slice(i, i + BATCH_ROWS)), counts) for i in range(0, len(kept), BATCH_ROWS)]
+        if not parts:
+            parts = [self._make_batch(kept, counts)]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        counts["out"] += len(columns["targetid"])
+        return Windows(columns, counts)
+
+    def _with_redshift(self, rows: Rows, counts: Counter[str]) -> Rows:
+        z = rows.scalars["z"]
+        real = np.isfinite(z) & (z > -1)
+        held = self.grid.holds(z)
+        _count(counts, "dropped.bad_z", ~real)
+        _count(counts, "dropped.z_outside_grid", real & ~held)
+        return rows if held.all() else rows.part(held)
+
+    def _make_batch(self, rows: Rows, counts: Counter[str]) -> dict[str, NDArray[Any]]:
+        settings, grid, z = self.settings, self.grid, rows.scalars["z"]
+        start = grid.start(z)
+        flux, ivar, ebv = self._dereddened(rows)
+        flux_grid, ivar_grid = resample(flux, ivar, grid.edges(start, z))
+        norm = norm_of(flux_grid, ivar_grid, grid.wave_rest(start, z))
+        enough = (ivar_grid > 0).sum(axis=1) >= settings.min_good
+        usable = (norm > 0) & (norm < np.inf)
+        flux_out, ivar_out, n_wild = normalise(flux_grid, ivar_grid, np.where(usable, norm, np.float32(1)))
+        n_good = (ivar_out > 0).sum(axis=1)
+
+        keep = usable & enough & (n_good >= settings.min_good)
+        dead = enough & (norm == 0)
+        not_finite = enough & ~usable & ~dead
+        _count(counts, "dropped.too_few_pixels", ~keep & ~dead & ~not_finite)
+        _count(counts, "dropped.no_signal", dead)
+        _count(counts, "dropped.norm_not_finite", not_finite)
+        counts["pixels_out_of_range"] += int(n_wild[keep].sum())
+        if settings.deredden:
+            _count(counts, "no_ebv", keep & np.isnan(rows.scalars["ebv"]))
+        targetid = rows.scalars["targetid"]
+        columns = {
+            **rows.scalars,
+            "ebv": ebv.astype(np.float32),
+            "split": split_of(targetid, settings.validation_share, settings.test_share),
+            "norm": norm,
+            "start": start,
+            "coverage": (n_good / grid.n_obs).astype(np.float32),
+            "flux": flux_out,
+            "ivar": ivar_out,
+        }
+        return columns if keep.all() else {name: values[keep] for name, values in columns.items()}
+
+    def _dereddened(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return flux and ivar as they were before the dust of the Milky Way, and the E(B-V) that was undone."""
+        flux, ivar = rows.flux.astype(np.float64), rows.ivar.astype(np.float64)
+        if not self.settings.deredden:
+            return flux, ivar, np.zeros(len(rows))
+        ebv = np.nan_to_num(rows.scalars["ebv"].astype(np.float64), nan=0.0)
+        # flux / T with T = 10^(-0.4 A)
+        brighter = np.exp((0.4 * np.log(10.0)) * ebv[:, None] * self._magnitudes)
+        flux *= brighter
+        ivar /= brighter**2
+        return flux, ivar, ebv
+
+
+def _count(counts: Counter[str], name: str, which: NDArray[np.bool_]) -> None:
+    number = int(which.sum())
+    if number:
+        counts[name] += number

@@ -1,0 +1,140 @@
+"""What DESI knows of a target beside its spectrum: identifier, place, photometry, fibre, exposures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qad.desi.layout import N_PIXELS, NSIDE
+
+Array = NDArray[np.float64]
+
+RELEASE_SOUTH, RELEASE_NORTH = 9010, 9011
+"""Data releases of the Legacy Surveys' imaging that DESI TARGETIDs carry (desitarget)."""
+SKY_BIT = 1 << 59
+DESI_TARGET = {"qso": 1 << 2, "galaxy": 1 << 1, "star": 1 << 2, "sky": 1 << 32, "dead": 0}
+"""Targeting bits QSO, ELG and SKY (desitarget.targetmask); most stars among the spectra were targeted as quasars."""
+_BRICK_DEG = 0.25
+_PLATE_SCALE_DEG = 5.0
+_BANDS = {"g": (4050.0, 5500.0), "r": (5650.0, 7150.0), "z": (8450.0, 9820.0)}
+"""Half-power limits of the imaging bands, Å (DECam; Dey et al. 2019, AJ 157, 168); z ends where the spectra do."""
+DEPTH_IVAR = {"g": 1500.0, "r": 700.0, "z": 130.0, "w1": 3.5, "w2": 0.9}
+"""Inverse variance of the fluxes, nanomaggy-2: the iron and fuji files."""
+NANOMAGGY_FNU = 3.631e-29
+"""erg/s/cm2/Hz: AB magnitude 22.5."""
+_GALACTIC_POLE = np.array([-0.86766615, -0.19807637, 0.45598378])
+"""Unit vector (ICRS) of the north Galactic pole (ESA 1997, the Hipparcos catalogue, §1.5.3)."""
+MIN_LATITUDE_DEG = 25.0
+DEC_RANGE = (-15.0, 75.0)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One visit of the telescope."""
+
+    tileid: int
+    night: int
+    expid: int
+    mjd: float
+    petal: int
+
+
+def choose_pixels(count: int, seed: int) -> list[int]:
+    """Return `count` different healpix pixels (nside 64, nested) within DESI's footprint, sorted."""
+    from astropy import units
+    from astropy_healpix import HEALPix
+
+    order = np.random.default_rng([seed, 64]).permutation(N_PIXELS)
+    lon, lat = HEALPix(NSIDE, order="nested").healpix_to_lonlat(order)
+    ra, dec = lon.to_value(units.rad), lat.to_value(units.rad)
+    place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+    latitude = np.degrees(np.arcsin(place @ _GALACTIC_POLE))
+    inside = (np.abs(latitude) > MIN_LATITUDE_DEG) & (np.degrees(dec) > DEC_RANGE[0]) & (np.degrees(dec) < DEC_RANGE[1])
+    return sorted(int(pixel) for pixel in order[inside][:count])
+
+
+def footprint_size() -> int:
+    """Return how many pixels :func:`choose_pixels` chooses from."""
+    return len(choose_pixels(N_PIXELS, 0))
+
+
+def draw_positions(rng: np.random.Generator, healpix: int, count: int) -> tuple[Array, Array]:
+    """Return right ascensions and declinations, deg, uniform over a pixel's area."""
+    from astropy_healpix import HEALPix
+
+    dx, dy = rng.random(count), rng.random(count)
+    lon, lat = HEALPix(NSIDE, order="nested").healpix_to_lonlat(np.full(count, healpix), dx, dy)
+    return lon.to_value("deg") % 360.0, lat.to_value("deg")
+
+
+def brick(ra: float, dec: float) -> tuple[str, int, int]:
+    """Return the name, number and offset-free row of the imaging brick that holds a place (desiutil.brick's scheme)."""
+    rows = round(180.0 / _BRICK_DEG) + 1
+    row = int(np.clip(np.floor((dec + 90.0 + _BRICK_DEG / 2) / _BRICK_DEG), 0, rows - 1))
+    centres = np.clip(-90.0 + _BRICK_DEG * np.arange(rows), -90.0, 90.0)
+    columns = np.maximum(2 * np.ceil(180.0 / _BRICK_DEG * np.cos(np.radians(centres))), 1).astype(int)
+    column = int(ra / 360.0 * columns[row])
+    number = int(columns[:row].sum()) + column + 1
+    centre = (column + 0.5) * 360.0 / columns[row]
+    sign = "p" if centres[row] >= 0 else "m"
+    return f"{int(centre * 10):04d}{sign}{round(abs(centres[row]) * 10):03d}", number, row
+
+
+def encode_targetid(release: int, brickid: int, objid: int, is_sky: bool = False) -> int:
+    """Return a TARGETID: 22 bits of object, 20 of brick, 16 of release, and a bit for sky (desitarget.targets)."""
+    return (SKY_BIT if is_sky else 0) | release << 42 | brickid << 22 | objid
+
+
+def unassigned_targetid(tileid: int, location: int) -> int:
+    """Return the negative identifier that DESI gives to a fibre without a target."""
+    return -(tileid * 10_000 + location)
+
+
+def draw_tiles(rng: np.random.Generator, count: int) -> list[Tile]:
+    """Return visits of a place: dark nights of the first year of the main survey."""
+    days = np.sort(rng.choice(400, count, replace=False))
+    first = int(rng.integers(1000, 9000))
+    tiles = []
+    for i, day in enumerate(days):
+        date = np.datetime64("2021-05-14") + int(day)
+        night = int(str(date).replace("-", ""))
+        mjd = 59_348.3 + float(day) + 0.3 * float(rng.random())
+        tiles.append(Tile(first + 17 * i, night, 88_000 + 110 * int(day) + int(rng.integers(90)), mjd, int(rng.integers(10))))
+    return tiles
+
+
+def synthetic_fluxes(wave: Array, flux: Array) -> dict[str, float]:
+    """Return g, r and z in nanomaggies: photon-weighted means over the bands; `flux` in 1e-17 erg/s/cm2/Å."""
+    fluxes = {}
+    for name, (low, high) in _BANDS.items():
+        inside = (wave >= low) & (wave <= high)
+        w = wave[inside]
+        fnu = np.sum(flux[inside] * w) / np.sum(2.99792458e18 / w)
+        fluxes[name] = float(fnu) * 1e-17 / NANOMAGGY_FNU
+    return fluxes
+
+
+def flux_of_magnitude(r_mag: float) -> float:
+    """Return nanomaggies of an AB magnitude."""
+    return float(10.0 ** (0.4 * (22.5 - r_mag)))
+
+
+def photometry(rng: np.random.Generator, fluxes: dict[str, float], kind: str, is_point: bool) -> dict[str, Any]:
+    """Return the imaging columns of the fibermap, with the errors of the Legacy Surveys."""
+    infrared = {"qso": (2.2, 1.45), "galaxy": (2.0, 0.9), "star": (0.35, 0.55)}.get(kind, (0.0, 0.0))
+    scatter = np.exp(rng.normal(0.0, (0.35, 0.15)))
+    true = {**fluxes, "w1": fluxes["z"] * infrared[0] * scatter[0]}
+    true["w2"] = true["w1"] * infrared[1] * scatter[1]
+    columns: dict[str, Any] = {}
+    fibre_share = 0.78 if is_point else 0.5
+    for band, value in true.items():
+        ivar = DEPTH_IVAR[band] * float(np.exp(rng.normal(0.0, 0.15))) if kind not in ("sky", "dead") else 0.0
+        measured = value + float(rng.normal()) / np.sqrt(ivar) if ivar else 0.0
+        columns[f"FLUX_{band.upper()}"] = measured
+        columns[f"FLUX_IVAR_{band.upper()}"] = ivar
+        if band in _BANDS:
+            columns[f"FIBERFLUX_{band.upper()}"] = columns[f"FIBERTOTFLUX_{band.upper()}"] = fibre_share * measured
+    return columns

