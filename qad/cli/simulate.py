@@ -13,7 +13,9 @@ from qad.cli.runtime import Run
 
 def simulate(
     run: Run,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that receives the release and truth.parquet.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that receives the release and truth.parquet.")
+    ],
     quasars: Annotated[int, typer.Option(metavar="N", help="Quasars in all.")] = 1000,
     healpix: Annotated[int, typer.Option(metavar="K", help="Pixels over which they are spread.")] = 4,
     anomaly_rate: Annotated[
@@ -25,11 +27,15 @@ def simulate(
     contaminants: Annotated[
         float, typer.Option(metavar="R", help="Stars, galaxies, sky and dead fibres per quasar.")
     ] = 0.2,
+    repeats: Annotated[
+        float, typer.Option(metavar="R", help="Share of the quasars that a second program observes again, 0 to 1.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(metavar="S", help="Seed of every random number.")] = 0,
     survey: Annotated[str, typer.Option(help="Survey: main, sv1, sv2, sv3, special or cmx.")] = "main",
     program: Annotated[str, typer.Option(help="Program: dark, bright, backup or other.")] = "dark",
     resolution: Annotated[
-        bool, typer.Option("--resolution/--no-resolution", help="Write the resolution matrices, four fifths of the bytes.")
+        bool,
+        typer.Option("--resolution/--no-resolution", help="Write the resolution matrices, four fifths of the bytes."),
     ] = True,
 ) -> None:
     """Write a simulated release in the format of DR1, with planted anomalies and artefacts.
@@ -47,6 +53,7 @@ def simulate(
         "anomaly_rate": anomaly_rate,
         "artefact_rate": artefact_rate,
         "contaminants": contaminants,
+        "repeats": repeats,
         "seed": seed,
         "survey": survey,
         "program": program,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qad.desi.columns import TableRows
+from qad.desi.columns import matched_columns, read_columns
 from qad.desi.fits import FitsFile
 from qad.errors import InputError
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
@@ -22,7 +22,6 @@ CAMERAS = ("b", "r", "z")
 """From blue to red."""
 WAVE_TOLERANCE = 1e-4
 """Å by which a stored wavelength may miss the grid (``desispec.coaddition.coadd_cameras``)."""
-TEXT = "text"
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class CoaddFile:
         Parameters
         ----------
         columns : mapping of str to dtype
-            Names and types; :data:`TEXT` for text.
+            Names and types; :data:`~qad.desi.columns.TEXT` for text.
         rows : ndarray of int or slice
 
         Returns
@@ -120,7 +119,7 @@ class CoaddFile:
         dict
             Masked arrays, lists of str for text; None for a column that the file lacks.
         """
-        return _read_columns(self._fibermap, columns, rows)
+        return read_columns(self._fibermap, columns, rows)
 
     def first_exposures(self, columns: Mapping[str, Any], targetid: np.ndarray) -> dict[str, Any]:
         """Return columns of the first row of each target in EXP_FIBERMAP; masked where it has none.
@@ -128,14 +127,14 @@ class CoaddFile:
         Files without EXP_FIBERMAP keep some of these columns in FIBERMAP.
         """
         if "EXP_FIBERMAP" not in self._file:
-            return _matched(self._fibermap, columns, targetid)
-        return _matched(self._file.table("EXP_FIBERMAP"), columns, targetid)
+            return matched_columns(self._fibermap, columns, targetid)
+        return matched_columns(self._file.table("EXP_FIBERMAP"), columns, targetid)
 
     def scores(self, columns: Mapping[str, Any], targetid: np.ndarray) -> dict[str, Any]:
         """Return columns of SCORES by TARGETID; masked where it has no row, None where it lacks the column."""
         if "SCORES" not in self._file:
             return dict.fromkeys(columns)
-        return _matched(self._file.table("SCORES"), columns, targetid)
+        return matched_columns(self._file.table("SCORES"), columns, targetid)
 
     def camera(self, name: str, rows: np.ndarray) -> Camera | None:
         """Return rows of a camera, or None if the file lacks it."""
@@ -187,34 +186,3 @@ class CoaddFile:
     def error(self, hdu: str, reason: str) -> InputError:
         """Return the error that names this file and an HDU."""
         return InputError(self.path, reason, where=hdu)
-
-
-def first_rows(targetid: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return for each wanted TARGETID the first row that holds it, -1 where none does."""
-    if not len(targetid):
-        return np.full(len(wanted), -1)
-    order = np.argsort(targetid, kind="stable")
-    place = np.searchsorted(targetid, wanted, sorter=order)
-    rows = order[np.minimum(place, len(order) - 1)]
-    return np.where(targetid[rows] == wanted, rows, -1)
-
-
-def _matched(table: TableRows, columns: Mapping[str, Any], targetid: np.ndarray) -> dict[str, Any]:
-    if "TARGETID" not in table or not len(table):
-        return dict.fromkeys(columns)
-    rows = first_rows(table.numbers("TARGETID", np.int64).data, targetid)
-    found = _read_columns(table, columns, np.maximum(rows, 0))
-    for values in found.values():
-        if values is not None:
-            values[rows < 0] = np.ma.masked
-    return found
-
-
-def _read_columns(table: TableRows, columns: Mapping[str, Any], rows: np.ndarray | slice) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, dtype in columns.items():
-        if name not in table:
-            found[name] = None
-        else:
-            found[name] = table.texts(name, rows) if dtype is TEXT else table.numbers(name, dtype, rows)
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from qad.desi.header import HDU, Header
 from qad.errors import InputError
 
+TEXT = "text"
+"""Stands for a dtype where a column holds text."""
 _FORM = re.compile(r"([0-9]{0,9})([LXBIJKAEDCMPQ])([^ ]*)\Z")
 _TYPES = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8", "C": ">c8", "M": ">c16"}
 _BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16, "A": 1, "P": 8, "Q": 16}
@@ -90,6 +93,41 @@ class TableRows:
         if values.dtype.kind != "O":
             raise self._hdu.header.error(f"column {name} holds {values.dtype}, expected text")
         return list(values.data)
+
+
+def first_rows(targetid: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return for each wanted TARGETID the first row that holds it, -1 where none does."""
+    if not len(targetid):
+        return np.full(len(wanted), -1)
+    order = np.argsort(targetid, kind="stable")
+    place = np.searchsorted(targetid, wanted, sorter=order)
+    rows = order[np.minimum(place, len(order) - 1)]
+    return np.where(targetid[rows] == wanted, rows, -1)
+
+
+def read_columns(table: TableRows, columns: Mapping[str, Any], rows: np.ndarray | slice) -> dict[str, Any]:
+    """Return columns by name: masked arrays, lists of str where the type is :data:`TEXT`, None where there is none."""
+    found: dict[str, Any] = {}
+    for name, dtype in columns.items():
+        if name not in table:
+            found[name] = None
+        else:
+            found[name] = table.texts(name, rows) if dtype is TEXT else table.numbers(name, dtype, rows)
+    return found
+
+
+def matched_columns(table: TableRows, columns: Mapping[str, Any], targetid: np.ndarray) -> dict[str, Any]:
+    """Return columns of the first row of each TARGETID; masked (an empty text) where the table has no such row."""
+    if "TARGETID" not in table or not len(table):
+        return dict.fromkeys(columns)
+    rows = first_rows(table.numbers("TARGETID", np.int64).data, targetid)
+    found = read_columns(table, columns, np.maximum(rows, 0))
+    for values in found.values():
+        if isinstance(values, list):
+            values[:] = [text if row >= 0 else "" for text, row in zip(values, rows, strict=True)]
+        elif values is not None:
+            values[rows < 0] = np.ma.masked
+    return found
 
 
 def table_fields(hdu: HDU) -> list[Field]:

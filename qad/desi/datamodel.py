@@ -156,9 +156,7 @@ PSF_TO_FIBER_SPECFLUX D
 
 TSNR2_KINDS = ("GPBDARK", "ELG", "GPBBRIGHT", "LYA", "BGS", "GPBBACKUP", "QSO", "LRG")
 """Target classes for which a template signal-to-noise squared is given."""
-_TSNR2 = tuple(
-    TableColumn(f"TSNR2_{kind}{camera}", "E") for camera in ("_B", "_R", "_Z", "") for kind in TSNR2_KINDS
-)
+_TSNR2 = tuple(TableColumn(f"TSNR2_{kind}{camera}", "E") for camera in ("_B", "_R", "_Z", "") for kind in TSNR2_KINDS)
 _COADD_SCORES = tuple(
     TableColumn(f"{what}_COADD_{quantity}_{camera}", "E")
     for camera in "BRZ"

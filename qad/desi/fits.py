@@ -169,10 +169,9 @@ class FitsFile:
         total = DataSum()
         order = np.argsort(rows, kind="stable")
         ends = np.asarray(rows)[order]
-        n_chunk = max(CHUNK_BYTES // max(row_bytes, 1), 1)
-        if row_bytes % 4:  # a piece must hold whole words
-            n_chunk += -n_chunk % 4
-        size = min(n_chunk * max(row_bytes, 4), hdu.padded_bytes)
+        # a multiple of four rows: the checksum adds up words of four bytes
+        n_chunk = max(CHUNK_BYTES // max(row_bytes, 1), 1) + 3 & ~3
+        size = max(min(n_chunk * row_bytes, hdu.padded_bytes), BLOCK)
         buffer = bytearray(size)
         view = memoryview(buffer)
         for start in range(0, hdu.padded_bytes, size):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from qad.desi.columns import matched_columns
 from qad.desi.fits import FitsFile
 from qad.schema import N_COEFF
 
@@ -72,9 +76,17 @@ def read_redshifts(path: Path, verify: bool = True) -> Redshifts:
         )
 
 
+def read_fibermap(path: Path, columns: Mapping[str, Any], targetid: np.ndarray, verify: bool = True) -> dict[str, Any]:
+    """Return columns of a redrock file's copy of the FIBERMAP, by TARGETID; None where it has none."""
+    with FitsFile(path, verify) as file:
+        if "FIBERMAP" not in file:
+            return dict.fromkeys(columns)
+        return matched_columns(file.table("FIBERMAP"), columns, targetid)
+
+
 def _padded(coeff: np.ndarray) -> np.ndarray:
     """Return coefficients with 10 columns: a file of one template alone may hold fewer."""
-    flat = coeff.reshape(len(coeff), -1)[:, :N_COEFF].astype(np.float64)
+    flat = coeff.reshape(len(coeff), prod(coeff.shape[1:]))[:, :N_COEFF].astype(np.float64)
     padded = np.zeros((len(coeff), N_COEFF))
     padded[:, : flat.shape[1]] = flat
     return padded

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qad.config import Extract
-from qad.desi.coadd import CAMERAS, TEXT, CoaddFile
-from qad.desi.redrock import Redshifts, read_redshifts
+from qad.desi.coadd import CAMERAS, CoaddFile
+from qad.desi.columns import TEXT
+from qad.desi.redrock import Redshifts, read_fibermap, read_redshifts
 from qad.extraction.cameras import merge_cameras
 from qad.extraction.clean import Cleaned, clean_camera, median_snr
 from qad.extraction.select import Selection, select_rows
@@ -87,6 +88,7 @@ def extract_pixel(pixel: Pixel, coadd_path: Path, redrock_path: Path, settings: 
         selection = _select(coadd, redshifts, settings)
         counts = {"rows_in": selection.n_rows, **{f"dropped.{name}": n for name, n in selection.dropped.items()}}
         columns = _scalars(pixel, coadd, redshifts, selection)
+        _complete(columns, coadd, redrock_path, settings.verify_datasum)
         spectra, n_impossible = _spectra(coadd, selection, settings)
         notes = _disagreements(coadd, pixel)
         specprod = coadd.specprod()
@@ -130,15 +132,23 @@ def _scalars(pixel: Pixel, coadd: CoaddFile, redshifts: Redshifts, selection: Se
         columns["coeff"] = redshifts.coeff[rows]
     columns |= {name.lower(): values[rows] for name, values in redshifts.optional.items()}
     columns |= _renamed(POSITION, lambda wanted: coadd.fibermap(wanted, from_coadd))
-    for name in POSITION:
-        if name not in columns:
-            raise coadd.error("FIBERMAP", f"column {POSITION[name][0]} is missing")
     columns |= _renamed(FIBERMAP, lambda wanted: coadd.fibermap(wanted, from_coadd))
     if pixel.survey not in DESI_TARGET_SURVEYS:
         columns.pop("desi_target", None)
     columns |= _renamed(EXPOSURE, lambda wanted: coadd.first_exposures(wanted, targetid))
     columns |= _renamed(SCORES, lambda wanted: coadd.scores(wanted, targetid))
     return columns
+
+
+def _complete(columns: dict[str, Any], coadd: CoaddFile, redrock_path: Path, verify: bool) -> None:
+    """Take positions that a trimmed FIBERMAP lacks from redrock's copy of it; no spectrum goes without one."""
+    missing = {name: POSITION[name] for name in POSITION if name not in columns}
+    if missing:
+        targetid = columns["targetid"]
+        columns |= _renamed(missing, lambda wanted: read_fibermap(redrock_path, wanted, targetid, verify))
+    for name, (disk, _) in POSITION.items():
+        if name not in columns:
+            raise coadd.error("FIBERMAP", f"column {disk} is missing, in the redrock file too")
 
 
 def _renamed(names: Mapping[str, tuple[str, Any]], read: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qad.config import Extract
-from qad.desi.coadd import first_rows
+from qad.desi.columns import first_rows
 from qad.desi.redrock import Redshifts
 
 

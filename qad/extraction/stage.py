@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,11 @@ def extract(config: Config, options: RunOptions) -> StageResult:
     if options.dry_run:
         return _plan(units, config.extract, options)
     remove_stale_parts(workspace.spectra)
-    return run_extraction(units, config.extract, options)
+    result = run_extraction(units, config.extract, options)
+    outputs = {unit.output.name for unit in units}
+    others = sum(path.name not in outputs for path in workspace.spectra.glob("*.parquet"))
+    # build-grid reads whatever lies in the folder: say so when that is more than was asked for here
+    return replace(result, details={**result.details, "other_tables": others}) if others else result
 
 
 def extract_qso_tile_to_parquet(
@@ -132,7 +136,12 @@ def source_folder(config: Config) -> Path:
     """Return the folder to read: ``extract.source``, relative to ``qad.toml`` if it stands there, or fetch's folder."""
     text = config.extract.source
     if not text:
-        return config.workspace.raw(config.fetch.release)
+        folder = config.workspace.raw(config.fetch.release)
+        if not folder.is_dir():
+            raise InputError(folder, "no such folder; run `qad fetch` first, or name a release tree with --source")
+        return folder
+    if "://" in text:
+        raise InputError(text, "extract reads local folders; run `qad fetch --source` first")
     path = Path(os.path.expandvars(text)).expanduser()
     from_file = config.file is not None and config.origins.get("extract.source") == str(config.file)
     return config.file.parent / path if from_file and config.file is not None else path

@@ -107,12 +107,15 @@ class _Folder:
         todo = pending(self._target, self._files)
         kept = [file for file in self._files.all if file not in todo]
         self._transfer.meter.add(kept=sum(file.size for file in kept))
+        before = dict(self._entries)
+        self._note_times(kept)
         if not todo:
             self._remove_partials()
+            if self._entries != before:
+                write_entries(self._folder, self._entries)
             return PixelResult(n_kept=len(kept), verified=self._verified())
         make_folder(self._target.root, self._folder)
         remove_stale_parts(self._folder, STALE_RECEIPT_S)
-        before = dict(self._entries)
         n_fetched = 0
         try:
             for file in (file for file in self._files.data if file in todo):
@@ -161,6 +164,12 @@ class _Folder:
         self._transfer.meter.add(kept=file.size)
         self._note(file, final, sha256, SHA256)
         return True
+
+    def _note_times(self, kept: list[RemoteFile]) -> None:
+        """Take over the times of files whose bytes were found right: a copied tree is hashed once, not in every run."""
+        for file in kept:
+            mtime_ns = (self._folder / file.name).lstat().st_mtime_ns
+            self._entries[file.name] = replace(self._entries[file.name], mtime_ns=mtime_ns)
 
     def _remove_partials(self) -> None:
         for file in self._files.all:

@@ -25,6 +25,7 @@ from qad.work.units import Pixel
 
 _WORD = re.compile(r"[a-z][a-z0-9]{0,15}\Z")
 _LIST = re.compile(r"redux_([a-z0-9]{1,32})_healpix_[a-z0-9_]+\.sha256sum\Z")
+_STARTS = ("coadd-", "redrock-", "redux_")
 _PLACES = ("healpix", "*/healpix", "spectro/redux/*/healpix", "*/spectro/redux/*/healpix")
 MANY_OF_A_GROUP = 4
 """From so many wanted pixels on, one listing of their group folder is cheaper than one of each."""
@@ -176,6 +177,8 @@ def _files(pixel: Pixel, listed: Iterable[RemoteFile]) -> PixelFiles | None:
 
 def _sort_in(found: dict[Pixel, list[RemoteFile]], files: Iterable[RemoteFile], numbers: set[int]) -> None:
     for file in files:
+        if not file.name.startswith(_STARTS):  # most of a listing: spectra, emission-line and afterburner files
+            continue
         folder = file.key.rpartition("/")[0]
         pixel = parse_pixel_key(folder)
         # the whole key must be the pixel's: parse_pixel_key looks at its last parts only

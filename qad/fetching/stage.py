@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from qad.config import Config
-from qad.desi.layout import RELEASES, locate_healpix
+from qad.desi.layout import RELEASES, locate_healpix, pixel_folder
 from qad.errors import ConfigError
 from qad.fetching.download import Meter, Transfer
 from qad.fetching.local import LocalSource
 from qad.fetching.pixel import PixelResult, Target, fetch_pixel, pending
 from qad.fetching.plan import PixelFiles, Plan, Wanted, find_healpix, make_plan
+from qad.fetching.receipt import regular_status
 from qad.fetching.retry import Patience
 from qad.fetching.source import Source
 from qad.fetching.threads import run_threads
@@ -46,7 +48,7 @@ def fetch(config: Config, options: RunOptions) -> StageResult:
         ``pixels_failed``, ``bytes`` (received), ``bytes_resumed`` (found in partial files), ``bytes_skipped``,
         ``keys_refused`` (hostile names in the listing), ``verified.<how>`` (files); of a dry run ``pixels``,
         ``files_to_fetch`` and ``bytes_to_fetch``.  `details`: ``absent`` (what was asked for by number and has no files),
-        ``source``.
+        ``source``, ``bytes_per_second``.
 
     Raises
     ------
@@ -144,6 +146,7 @@ class _Work:
         """Fetch."""
         transfer = Transfer(self.source, self.patience, part_bytes, resume, self.meter)
         self._warn_of_space()
+        started = time.monotonic()
         self.options.progress.start("fetch", sum(files.n_bytes for files in self.plan.pixels) / MB, "MB")
         failures = list(self.plan.failures)
         counts: Counter[str] = Counter()
@@ -156,7 +159,9 @@ class _Work:
             else:
                 failures.append(Failure(name, str(done.error)))
                 _log.warning("failed", extra={"unit": name, "reason": str(done.error)})
-        return self._result(counts["done"], counts["skipped"], failures, self._counts(counts, failures))
+        rate = self.meter.received / max(time.monotonic() - started, 1e-9)
+        result = self._result(counts["done"], counts["skipped"], failures, self._counts(counts, failures))
+        return replace(result, details={**result.details, "bytes_per_second": round(rate)})
 
     def _counts(self, counts: Counter[str], failures: list[Failure]) -> dict[str, float]:
         verified = {name: n for name, n in sorted(counts.items()) if name.startswith("verified.")}
@@ -195,14 +200,17 @@ class _Work:
     def _warn_of_space(self) -> None:
         there = next(path for path in (self.target.root, *self.target.root.parents) if path.exists())
         free = shutil.disk_usage(there).free
-        needed = sum(files.n_bytes for files in self.plan.pixels if self._is_new(files))
+        needed = sum(self._missing_bytes(files) for files in self.plan.pixels)
         if needed > free:
             self.options.progress.note(
                 f"{needed / 1e9:.1f} GB are wanted and {free / 1e9:.1f} GB are free below {there}"
             )
 
-    def _is_new(self, files: PixelFiles) -> bool:
-        return bool(pending(replace(self.target, verify=False), files))
+    def _missing_bytes(self, files: PixelFiles) -> int:
+        """Return the bytes of the files that are not there at their size: a quick look, not a proof."""
+        folder = pixel_folder(self.target.healpix, files.pixel)
+        there = ((file, regular_status(folder / file.name)) for file in files.all)
+        return sum(file.size for file, status in there if status is None or status.st_size != file.size)
 
 
 def _count(result: PixelResult) -> Counter[str]:

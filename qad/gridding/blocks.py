@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 READ_ROWS = 256
 """Rows decoded at a time: 16 MB of vectors."""
-BLOCK_BYTES = 256 * 2**20
-"""Size of the input files of a block: about 4,000 spectra, so that a shard of 128 finds some 30 rows in each block."""
+BLOCK_BYTES = 128 * 2**20
+"""Size of the input files of a block: about 2,500 spectra, so that a shard of 128 finds some 20 rows in each block."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def build_block(block: Block, settings: BuildGrid) -> BlockSummary:
     columns = _joined(parts or [maker.make(_no_rows()).columns])
     order, offsets = _by_shard(columns["targetid"], settings.shards)
     summary = BlockSummary(tuple(offsets), counts, failures)
-    _write(block.output, {name: values[order] for name, values in columns.items()}, summary)
+    _write(block.output, {name: columns.pop(name)[order] for name in list(columns)}, summary)
     return summary
 
 

@@ -17,8 +17,8 @@ from qad.gridding.shards import split_of
 from qad.gridding.wavelength import Grid, grid_of
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
 
-BATCH_ROWS = 32
-"""Spectra resampled together: their float64 arrays (2 MB each) stay in the processor's cache."""
+BATCH_ROWS = 16
+"""Spectra resampled together: their float64 arrays (1 MB each) stay in the processor's cache."""
 SCALARS = ("targetid", "survey", "program", "healpix", "ra", "dec", "z", "zwarn", "snr", "ebv")
 """Columns of `spectra` that `grid` keeps."""
 
@@ -99,7 +99,7 @@ class WindowMaker:
         _count(counts, "dropped.norm_not_finite", not_finite)
         counts["pixels_out_of_range"] += int(n_wild[keep].sum())
         if settings.deredden:
-            _count(counts, "no_ebv", keep & np.isnan(rows.scalars["ebv"]))
+            _count(counts, "no_ebv", keep & ~np.isfinite(rows.scalars["ebv"]))
         targetid = rows.scalars["targetid"]
         columns = {
             **rows.scalars,
@@ -118,11 +118,12 @@ class WindowMaker:
         flux, ivar = rows.flux.astype(np.float64), rows.ivar.astype(np.float64)
         if not self.settings.deredden:
             return flux, ivar, np.zeros(len(rows))
-        ebv = np.nan_to_num(rows.scalars["ebv"].astype(np.float64), nan=0.0)
+        ebv = np.nan_to_num(rows.scalars["ebv"].astype(np.float64), posinf=0.0, neginf=0.0)
         # flux / T with T = 10^(-0.4 A)
-        brighter = np.exp((0.4 * np.log(10.0)) * ebv[:, None] * self._magnitudes)
-        flux *= brighter
-        ivar /= brighter**2
+        with np.errstate(over="ignore", invalid="ignore"):
+            brighter = np.exp((0.4 * np.log(10.0)) * ebv[:, None] * self._magnitudes)
+            flux *= brighter
+            ivar /= brighter**2
         return flux, ivar, ebv
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import psycopg
 
 Value = TypeVar("Value")
+# the driver remarks on a lost connection that we report ourselves; without a handler it would go to stderr
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 ATTEMPTS = 3
 RETRY_WAIT_S = 0.5
 MIN_LOCK_TIMEOUT_S = 60.0
@@ -81,7 +84,9 @@ class Database:
         """
         import psycopg
 
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             connection = self._connected()
             try:
                 with connection.transaction():
@@ -95,7 +100,6 @@ class Database:
                 time.sleep(RETRY_WAIT_S * attempt)
             except psycopg.errors.InsufficientPrivilege as error:
                 raise self.error(error) from None
-        raise AssertionError("unreachable")
 
     def error(self, error: BaseException) -> ServiceError:
         """Return what the driver says as one line, without the password."""
@@ -120,7 +124,9 @@ class Database:
             "keepalives_idle": max(1, math.ceil(self._timeout_s)),
             "application_name": "qad",
         }
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 connection = psycopg.connect(**{**defaults, **self._parameters}, autocommit=True)
                 lock_ms = round(max(MIN_LOCK_TIMEOUT_S, self._timeout_s) * 1000)
@@ -131,7 +137,6 @@ class Database:
                 if attempt == ATTEMPTS:
                     raise self.error(error) from None
                 time.sleep(RETRY_WAIT_S * attempt)
-        raise AssertionError("unreachable")
 
 
 def schema_version(connection: psycopg.Connection[Any], schema: str) -> int:

@@ -34,6 +34,8 @@ class Plan:
     present: dict[str, tuple[Path, Target]] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
     behind: list[str] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
+    """Another time, the same bytes: only the registry changes."""
     gone: list[str] = field(default_factory=list)
 
 
@@ -112,11 +114,12 @@ def _plan(database: Database, root: Path, options: RunOptions) -> Plan:
     for name, (path, _target) in plan.present.items():
         known = plan.known.get(name)
         status = path.stat()
-        if known is None or options.force or (known.size, known.mtime_ns) != (status.st_size, status.st_mtime_ns):
-            if known is None or options.force or known.sha256 != hash_file(path):
-                plan.behind.append(name)
-        elif options.verify and known.sha256 != hash_file(path):
+        is_new_time = known is not None and (known.size, known.mtime_ns) != (status.st_size, status.st_mtime_ns)
+        is_doubtful = is_new_time or options.verify
+        if known is None or options.force or (is_doubtful and known.sha256 != hash_file(path)):
             plan.behind.append(name)
+        elif is_new_time:
+            plan.touched.append(name)
     plan.gone = [name for name in plan.known if name not in plan.present]
     return plan
 
@@ -144,14 +147,16 @@ def _catch_up(database: Database, plan: Plan, options: RunOptions) -> StageResul
 
     failures: list[Failure] = []
     n_rows = n_done = 0
-    options.progress.start("index", len(plan.behind) + len(plan.gone), "files")
-    for name in [*plan.behind, *plan.gone]:
+    options.progress.start("index", len(plan.behind) + len(plan.touched) + len(plan.gone), "files")
+    for name in [*plan.behind, *plan.touched, *plan.gone]:
         try:
-            if name in plan.present:
-                n_rows += _bring_in(database, name, *plan.present[name], force=options.force)
-                n_done += 1
-            else:
+            if name in plan.gone:
                 _take_out(database, name)
+                continue
+            rows = _bring_in(database, name, *plan.present[name], force=options.force)
+            if name not in plan.touched:
+                n_rows += rows
+                n_done += 1
         except InputError as error:
             failures.append(Failure(name, str(error)))
         except psycopg.Error as error:
@@ -159,15 +164,19 @@ def _catch_up(database: Database, plan: Plan, options: RunOptions) -> StageResul
         except ServiceError as error:
             left = len(plan.behind) - n_done
             raise ServiceError(f"{error}; {left} of {len(plan.present)} files are not in the index yet") from None
-        options.progress.advance()
+        finally:
+            options.progress.advance()
     n_skipped = len(plan.present) - len(plan.behind)
     counts = {"files": len(plan.present), "files_gone": len(plan.gone), "rows": n_rows}
     return StageResult("index", n_done, n_skipped, tuple(failures), counts=counts)
 
 
 def _bring_in(database: Database, name: str, path: Path, target: Target, force: bool) -> int:
-    status = path.stat()
-    file = SourceFile(path, name, target, status.st_size, status.st_mtime_ns, hash_file(path))
+    try:
+        status = path.stat()
+        file = SourceFile(path, name, target, status.st_size, status.st_mtime_ns, hash_file(path))
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from None
 
     def work(connection: psycopg.Connection[Any]) -> int:
         lock(connection, database.schema)

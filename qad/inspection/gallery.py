@@ -22,6 +22,7 @@ from qad.inspection.formats import encode, rows_as_json
 from qad.inspection.layout import header
 from qad.inspection.spectrum import Spectrum, SpectrumReader
 from qad.inspection.tables import LABEL_COLUMNS, MAGNITUDES, Tables
+from qad.inspection.text import greek
 from qad.lines import EMISSION_LINES, Line
 from qad.results import Progress
 from qad.schema import MATCHES, SCORES, SPECTRA
@@ -167,9 +168,7 @@ def _document(tables: Tables, frame: pl.DataFrame, shown: Sequence[str], smooth_
         "smooth_px": smooth_px,
         "columns": [_column(frame, name, shown) for name in frame.columns],
         "rows": [list(row.values()) for row in rows],
-        "lines": [
-            {key: asdict(line)[key] for key in ("name", "wave")} for line in sorted(EMISSION_LINES, key=_by_strength)
-        ],
+        "lines": [{"name": greek(line.name), "wave": line.wave} for line in sorted(EMISSION_LINES, key=_by_strength)],
     }
 
 

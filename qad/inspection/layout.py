@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from qad.inspection.text import cell, one_line
+from qad.inspection.text import cell, one_line, shortened
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,7 +51,7 @@ def fit(frame: pl.DataFrame, width: int | None, unicode: bool = True) -> Grid:
     right = {name: frame.schema[name].is_numeric() for name in names}
     wide = full if width is None else _widths(names, full, right, width)
     shown = [name for name in names if name in wide]
-    rows = zip(*(([_cut(value, wide[name], unicode) for value in text[name]]) for name in shown), strict=True)
+    rows = zip(*(([shortened(value, wide[name], unicode) for value in text[name]]) for name in shown), strict=True)
     left_out = tuple(name for name in names if name not in wide)
     widths = tuple(wide[name] for name in shown)
     return Grid(tuple(shown), tuple(rows), widths, tuple(right[name] for name in shown), left_out)
@@ -121,12 +121,6 @@ def terminal_width(stream: IO[str]) -> int | None:
     if not stream.isatty():
         return int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else None
     return shutil.get_terminal_size().columns
-
-
-def _cut(value: str, width: int, unicode: bool) -> str:
-    if len(value) <= width:
-        return value
-    return value[: width - 1] + "…" if unicode else value[: width - 3] + "..."
 
 
 def _line(row: Sequence[str], grid: Grid) -> str:

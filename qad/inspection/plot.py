@@ -11,7 +11,7 @@ import numpy as np
 
 from qad.inspection.canvas import Canvas
 from qad.inspection.spectrum import Spectrum, smooth
-from qad.inspection.text import cell, greek, number, one_line
+from qad.inspection.text import cell, greek, number, one_line, shortened
 from qad.lines import EMISSION_LINES, Line, nearest_line
 
 MARGIN = 9
@@ -36,6 +36,9 @@ COLOURS = {
     "worst": "bold red",
 }
 STRONG_SIGMA = 5.0
+"""Residuals from here on are drawn as strong."""
+SURE_SIGMA = 5.0
+"""A peak must stand this far out of the noise to widen the flux axis."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +172,9 @@ def _title(spectrum: Spectrum, facts: Mapping[str, Any], size: Size) -> list[lis
     while parts and len("  ".join([head, *parts])) > size.width:
         parts.pop()
     lines: list[list[Piece]] = [[(head, "title"), ("".join(f"  {part}" for part in parts), "")]]
-    reason = one_line(str(facts.get("reason") or ""))
+    reason = shortened(one_line(str(facts.get("reason") or ""), size.unicode), size.width, size.unicode)
     if reason:
-        lines.append([(reason if len(reason) <= size.width else reason[: size.width - 1] + "…", "dim")])
+        lines.append([(reason, "dim")])
     return lines
 
 
@@ -181,7 +184,8 @@ def _flux_panel(spectrum: Spectrum, axis: WaveAxis, rows: int, size: Size, smoot
     flux, weight = smooth(spectrum.flux, spectrum.ivar, smooth_px)
     data = binned(flux, np.where(spectrum.ivar > 0, weight, 0), bins, canvas.width)
     recon = None if spectrum.recon is None else binned(spectrum.recon, np.ones_like(flux), bins, canvas.width)
-    low, high = _flux_range(data, recon)
+    error = 1 / np.sqrt(binned(weight, np.where(spectrum.ivar > 0, weight, 0), bins, canvas.width))
+    low, high = _flux_range(data, error, recon)
 
     def height(values: np.ndarray) -> np.ndarray:
         return (high - values) / (high - low) * (canvas.height - 1)
@@ -197,7 +201,7 @@ def _flux_panel(spectrum: Spectrum, axis: WaveAxis, rows: int, size: Size, smoot
     canvas.curve(height(data), "data")
     if recon is not None:
         _draw_recon(canvas, height(recon), size)
-    return _framed(canvas, _ticks(low, high, rows), "flux")
+    return _framed(canvas, _ticks(low, high, canvas), "flux")
 
 
 def _draw_recon(canvas: Canvas, height: np.ndarray, size: Size) -> None:
@@ -226,7 +230,11 @@ def _residual_panel(spectrum: Spectrum, axis: WaveAxis, rows: int, size: Size) -
         end = round(zero - float(np.clip(value / top, -1, 1)) * zero)
         for x in range(column * canvas.across, (column + 1) * canvas.across):
             canvas.column(x, round(zero), end, style)
-    return _framed(canvas, {0: f"+{number(top, 2)}", rows // 2: "0", rows - 1: f"-{number(top, 2)}"}, "σ")
+    return _framed(
+        canvas,
+        {0: f"+{number(top, 2)}", rows // 2: "0", rows - 1: f"-{number(top, 2)}"},
+        "σ" if size.unicode else "sigma",
+    )
 
 
 def _framed(canvas: Canvas, labels: Mapping[int, str], unit: str) -> list[list[Piece]]:
@@ -239,13 +247,14 @@ def _framed(canvas: Canvas, labels: Mapping[int, str], unit: str) -> list[list[P
     return lines
 
 
-def _flux_range(data: np.ndarray, recon: np.ndarray | None) -> tuple[float, float]:
+def _flux_range(data: np.ndarray, error: np.ndarray, recon: np.ndarray | None) -> tuple[float, float]:
     shown = data[np.isfinite(data)]
     if not len(shown):
         return 0.0, 1.0
     low, high = np.percentile(shown, [0.5, 99.5])
     # narrow lines stand out of any percentile; a cosmic must not flatten all else
-    high = max(high, min(float(shown.max()), 3 * high))
+    peak = float(np.max(data, where=data > SURE_SIGMA * error, initial=high))
+    high = max(high, min(peak, 3 * high))
     if recon is not None and np.isfinite(recon).any():
         # the model's own extremes where there is no data must not flatten the data
         high = max(high, min(float(np.nanmax(recon)), 1.5 * high))
@@ -253,14 +262,14 @@ def _flux_range(data: np.ndarray, recon: np.ndarray | None) -> tuple[float, floa
     return float(min(low, 0.0) - (room if low < 0 else 0.0)), float(high + room)
 
 
-def _ticks(low: float, high: float, rows: int) -> dict[int, str]:
+def _ticks(low: float, high: float, canvas: Canvas) -> dict[int, str]:
     """Return row and text of round values of the y axis."""
-    step = nice_step((high - low) / max(2, rows // 3))
+    step = nice_step((high - low) / max(2, canvas.rows // 3))
     decimals = max(0, -math.floor(math.log10(step)))
     found: dict[int, str] = {}
     value = math.ceil(low / step) * step
     while value <= high:
-        row = round((high - value) / (high - low) * (rows - 1))
+        row = round((high - value) / (high - low) * (canvas.height - 1)) // canvas.down
         text = f"{value:.{decimals}f}" if decimals <= 4 and abs(value) < 1e6 else f"{value:.1e}"
         found[row] = "0" if abs(value) < step / 2 else text
         value += step

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from qad.errors import ConfigError
+from qad.inspection.text import shortened
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,7 +42,7 @@ def parse_where(text: str, known: Collection[str]) -> tuple[pl.Expr, list[str]]:
         expression = pl.sql_expr(text)
     except pl.exceptions.PolarsError as error:
         raise ConfigError(
-            f"--where {shortened(text)!r}: {first_line(error)}; write it as 'z > 2 and snr > 3'"
+            f"--where {shortened(text, 80)!r}: {first_line(error)}; write it as 'z > 2 and snr > 3'"
         ) from None
     names = list(dict.fromkeys(expression.meta.root_names()))
     check_columns(names, known, "--where")
@@ -61,7 +62,7 @@ def apply_where(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.DataF
     try:
         return frame.filter(expression)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise ConfigError(f"--where {shortened(text)!r}: {first_line(error)}") from None
+        raise ConfigError(f"--where {shortened(text, 80)!r}: {first_line(error)}") from None
 
 
 def parse_sort(text: str, known: Collection[str]) -> tuple[str, bool]:
@@ -83,12 +84,7 @@ def check_columns(names: Iterable[str], known: Collection[str], what: str) -> No
             continue
         near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"{what}: no column {shortened(name)!r}; {hint}columns are: {', '.join(known)}")
-
-
-def shortened(text: str, length: int = 80) -> str:
-    """Return a text cut to a length that fits a message."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+        raise ConfigError(f"{what}: no column {shortened(name, 80)!r}; {hint}columns are: {', '.join(known)}")
 
 
 def first_line(error: BaseException) -> str:

@@ -73,6 +73,13 @@ def one_line(text: str, unicode: bool = True) -> str:
     return shown if unicode else ascii_text(shown)
 
 
+def shortened(text: str, width: int, unicode: bool = True) -> str:
+    """Return a text cut to a width, with dots where something was cut."""
+    if len(text) <= width:
+        return text
+    return text[: width - 1] + "…" if unicode else text[: width - 3] + "..."
+
+
 def number(value: float, digits: int = 3) -> str:
     """Return a number with some significant digits, ``-`` for NaN."""
     if math.isnan(value):

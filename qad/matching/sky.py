@@ -2,7 +2,7 @@
 
 The shorter list is indexed once; the longer one passes by in blocks and is never held.  A bitmap of the cells that the
 indexed positions reach throws away nearly all of a block with one look-up per row; what is left is compared with the
-positions of the same and the two neighbouring declination zones, sorted by right ascension.  Zones: Gray, Nieto-Santisteban
+positions of the declination zones that its disc touches, sorted by right ascension.  Zones: Gray, Nieto-Santisteban
 and Szalay (2007), "The Zones Algorithm for Finding Points-Near-a-Point or Cross-Matching Spatial Datasets", MSR-TR-2006-52.
 """
 
@@ -26,6 +26,8 @@ MARGIN_DEG = 1e-6
 """Added to every search window: more than the rounding of a sort key, less than any radius of interest costs."""
 MAX_COMPARED = 1 << 21
 """Pairs compared at once: bounds the memory however clustered the sky is."""
+ZONE_RADII = 4
+"""Height of a zone in radii: most discs then lie in one zone, and a search costs more than a few more comparisons."""
 _RA_STRIDE = 512.0
 """Sort key = zone times this + RA; more than 360, a power of two so that the product is exact."""
 
@@ -69,7 +71,7 @@ class SkyIndex:
     def __init__(self, ra: Floats, dec: Floats, radius_arcsec: float) -> None:
         self.radius_arcsec = radius_arcsec
         self._radius = radius_arcsec / ARCSEC_PER_DEG
-        self._n_zones = max(1, int(180.0 / (self._radius + MARGIN_DEG)))
+        self._n_zones = max(1, int(180.0 / (ZONE_RADII * self._radius + MARGIN_DEG)))
         ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
         valid = np.flatnonzero(np.isfinite(ra) & (np.abs(dec) <= 90))
         ra, dec = normal_ra(ra[valid]), dec[valid]
@@ -116,7 +118,6 @@ class SkyIndex:
     def _windows(self, ra: Floats, dec: Floats) -> tuple[Integers, Floats, Floats]:
         """Return, for each stretch of sort keys to look through, the asking row and the first and last key."""
         reach = ra_reach(dec, self._radius)
-        zone = self._zone(dec)
         low, high = ra - reach, ra + reach
         whole = reach >= 180.0
         low[whole], high[whole] = 0.0, 360.0
@@ -127,14 +128,16 @@ class SkyIndex:
         lows = np.concatenate([np.maximum(low, 0.0), low[left] + 360.0, np.zeros(len(right))])
         highs = np.concatenate([np.minimum(high, 360.0), np.full(len(left), 360.0), high[right] - 360.0])
         who, first, last = [], [], []
-        for step in (-1, 0, 1):
-            base = zone[asking] + step
-            valid = (base >= 0) & (base < self._n_zones)
-            base = base[valid] * _RA_STRIDE
-            who.append(asking[valid])
-            first.append(base + lows[valid])
-            last.append(base + highs[valid])
-        return np.concatenate(who), np.concatenate(first), np.concatenate(last)
+        lowest = self._zone(dec - self._radius - MARGIN_DEG)[asking]
+        highest = self._zone(dec + self._radius + MARGIN_DEG)[asking]
+        for zone, used in ((lowest, lowest >= 0), (highest, highest > lowest)):
+            base = zone[used] * _RA_STRIDE
+            who.append(asking[used])
+            first.append(base + lows[used])
+            last.append(base + highs[used])
+        low_keys = np.concatenate(first)
+        order = np.argsort(low_keys)  # sorted keys are searched for several times faster
+        return np.concatenate(who)[order], low_keys[order], np.concatenate(last)[order]
 
     def _mark_cells(self) -> tuple[int, int, npt.NDArray[np.bool_]]:
         """Return the numbers of cells in RA and dec, and which cells any indexed position reaches, flat."""
@@ -147,14 +150,15 @@ class SkyIndex:
         low = np.floor((self._ra - reach_ra) * (n_ra / 360.0)).astype(np.int64)
         high = np.floor((self._ra + reach_ra) * (n_ra / 360.0)).astype(np.int64)
         low, high = np.where(reach_ra >= 180.0, 0, low), np.where(reach_ra >= 180.0, n_ra - 1, high)
-        change = np.zeros(n_dec * n_ra + 1, np.int32)
+        bitmap = np.zeros(n_dec * n_ra, bool)
+        wide = np.flatnonzero(high - low > 1)
         for edge in (-reach_dec, reach_dec):
             row = np.clip(np.floor((self._dec + edge + 90.0) * (n_dec / 180.0)).astype(np.int64), 0, n_dec - 1)
-            for start, stop in _unwrapped(low, high, n_ra):
-                valid = start <= stop
-                np.add.at(change, (row * n_ra + start)[valid], 1)
-                np.add.at(change, (row * n_ra + stop + 1)[valid], -1)
-        return n_ra, n_dec, np.cumsum(change[:-1], dtype=np.int32) > 0
+            bitmap[row * n_ra + low % n_ra] = True
+            bitmap[row * n_ra + high % n_ra] = True
+            if len(wide):
+                bitmap |= _covered(row[wide], low[wide], high[wide], n_dec, n_ra)
+        return n_ra, n_dec, bitmap
 
 
 def normal_ra(ra: Floats) -> Floats:
@@ -176,6 +180,16 @@ def ra_reach(dec: Floats, radius_deg: float) -> Floats:
     sine = np.sin(np.radians(radius_deg)) / np.cos(np.radians(dec[free]))
     reach[free] = np.degrees(np.arcsin(np.minimum(sine, 1.0))) * (1 + 1e-9) + MARGIN_DEG / np.cos(np.radians(dec[free]))
     return np.minimum(reach, 180.0)
+
+
+def _covered(row: Integers, low: Integers, high: Integers, n_dec: int, n_ra: int) -> npt.NDArray[np.bool_]:
+    """Return which cells lie in any of the stretches from `low` to `high` of their rows, flat."""
+    change = np.zeros(n_dec * n_ra + 1, np.int32)
+    for start, stop in _unwrapped(low, high, n_ra):
+        valid = start <= stop
+        np.add.at(change, (row * n_ra + start)[valid], 1)
+        np.add.at(change, (row * n_ra + stop + 1)[valid], -1)
+    return np.asarray(np.cumsum(change[:-1], dtype=np.int32) > 0)
 
 
 def _unwrapped(low: Integers, high: Integers, n: int) -> list[tuple[Integers, Integers]]:

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from qad.models.base import Inference
+from qad.models.threads import one_blas_thread
 from qad.models.windows import Group, cut, groups
 
 STUDENT_NU = 8.0
@@ -74,9 +75,10 @@ class FactorModel:
         n = len(start)
         latent = np.empty((n, self.n_latent))
         covariance = np.empty((n, self.n_latent, self.n_latent))
-        for group in groups(flux, ivar, np.asarray(start)):
-            weight = total_weight(group, self.variance)
-            latent[group.rows], covariance[group.rows] = self.solve_robust(group, weight, robust_passes)
+        with one_blas_thread():
+            for group in groups(flux, ivar, np.asarray(start)):
+                weight = total_weight(group, self.variance)
+                latent[group.rows], covariance[group.rows] = self.solve_robust(group, weight, robust_passes)
         return latent, covariance
 
     def solve_robust(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qad.lines import LIGHT_SPEED_KMS
 from qad.scoring.geometry import Geometry
 from qad.scoring.residuals import Batch, Boxes, BoxSums, Scatter, significance, total_variance
 
@@ -26,14 +27,21 @@ AMPLIFIER_EDGES = (4700.0, 6700.0, 8600.0)
 """Where the two amplifiers of a detector meet, Å, observed."""
 SPLICES = ((5755.0, 5805.0), (7515.0, 7625.0))
 """The overlaps themselves, where spikes stand, Å, observed."""
-STEP_KMS = 4500.0
-"""Width of the boxes on both sides of a step, km/s."""
+STEP_KMS = (4500.0, 9000.0)
+"""Widths of the boxes on both sides of a step, km/s."""
 SKY_IVAR = 0.35
 """Pixels with ivar below this share of the running median are bright sky."""
+SKY_SIGMA = 4.0
+"""A pixel on bright sky that differs from its surroundings by more is left out of the residuals."""
 SKY_KMS = 6000.0
 """Width of that running median, km/s."""
 SMOOTH_PIXELS = 15
-BAD_BANDS = ((4250.0, 4490.0, 9000.0), (8565.0, 8635.0, 2000.0), (7930.0, 8070.0, 300.0))
+SQUARE_LIMIT = 16.0
+"""Squared deviations count up to this on sky pixels: many bad pixels tell of the sky, one giant of a line."""
+NARROW_LINES = (3728.48, 3869.86, 4862.71, 4960.30, 5008.24, 6564.60)
+"""Rest wavelengths (Å) at which a narrow excess is a line and no fault."""
+NARROW_KMS = 1500.0
+BAD_BANDS = ((4330.0, 4410.0, 9000.0), (8565.0, 8635.0, 2000.0), (7930.0, 8070.0, 300.0))
 """Collimator dip or bump, false absorption of the z2 detector, spurious emission: limits (Å, observed), width of the box (km/s)."""
 CAMERAS = ((3600.0, 5760.0), (5800.0, 7520.0), (7620.0, 9824.0))
 """Where only camera b, r, z has data, Å, observed."""
@@ -52,22 +60,46 @@ def find_spikes(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     return is_spike | _shifted(is_spike, 1) | _shifted(is_spike, -1), height
 
 
+def find_faults(batch: Batch, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels to leave out of the residual views, bool (n_spectra, n_obs), and the largest spike's significance.
+
+    Left out are spikes, deviant pixels on bright sky lines, and the camera overlaps: what remains of a real object is far
+    broader, and what remains of these faults is nothing.
+    """
+    is_spike, height = find_spikes(batch)
+    pixel_sigma = batch.residual / np.sqrt(total_variance(batch))
+    sharp = np.abs(pixel_sigma - _smooth(pixel_sigma, SMOOTH_PIXELS)) > SKY_SIGMA
+    deviant = sharp & _is_sky(batch.ivar, geometry)
+    loglam = _loglam(batch, geometry)
+    overlap = np.zeros(deviant.shape, bool)
+    for low, high in SPLICES:
+        overlap |= (loglam > np.log10(low)) & (loglam < np.log10(high))
+    return is_spike | deviant | _shifted(deviant, 1) | _shifted(deviant, -1) | overlap, height
+
+
+def _loglam(batch: Batch, geometry: Geometry) -> np.ndarray:
+    return batch.first_observed[:, None] + np.arange(batch.flux.shape[1])[None, :] * geometry.dloglam
+
+
+def _is_sky(ivar: np.ndarray, geometry: Geometry) -> np.ndarray:
+    return (ivar > 0) & (ivar < SKY_IVAR * _coarse_median(ivar, geometry.width(SKY_KMS)))
+
+
 def gather_evidence(batch: Batch, geometry: Geometry, scatters: Sequence[Scatter], spike: np.ndarray) -> np.ndarray:
     """Return the evidence of every test, (n_spectra, len(TESTS)).
 
-    `spike` is what :func:`find_spikes` found; `batch` has those pixels masked.
+    `spike` is what :func:`find_spikes` found.
     """
     sums = BoxSums(batch)
-    loglam = batch.first_observed[:, None] + np.arange(batch.flux.shape[1])[None, :] * geometry.dloglam
     pixel_sigma = batch.residual / np.sqrt(total_variance(batch))
     return np.stack(
         [
             spike,
             _step(batch, geometry, sums, scatters),
-            _sky(batch.ivar, pixel_sigma, geometry.width(SKY_KMS)),
+            _sky(batch.ivar, pixel_sigma, _is_sky(batch.ivar, geometry)),
             _band(batch, geometry, sums, scatters),
             _splice(batch, geometry, sums, scatters),
-            _noise(batch.ivar, pixel_sigma, loglam),
+            _noise(batch.ivar, pixel_sigma, _loglam(batch, geometry)),
         ],
         axis=1,
     )
@@ -78,13 +110,18 @@ def _nearest(scatters: Sequence[Scatter], width: int) -> Scatter:
 
 
 def _step(batch: Batch, geometry: Geometry, sums: BoxSums, scatters: Sequence[Scatter]) -> np.ndarray:
-    """Return by how much the largest step at an edge exceeds the largest elsewhere, of the kind of edge that shows it best."""
-    scatter = _nearest(scatters, geometry.width(STEP_KMS))
-    boxes = sums.boxes(scatter.width, 1)
-    found = [
-        _steps(batch, geometry, boxes, scatter, edges, geometry.width(gap) if gap else 0)
-        for edges, gap in ((AMPLIFIER_EDGES, 0.0), *(((edge,), gap) for edge, gap in CAMERA_EDGES))
-    ]
+    """Return by how much the largest step at an edge exceeds the largest elsewhere, of the kind of edge that shows it best.
+
+    A step of the instrument lasts on both sides; the flank of a line or trough does not: the lesser of two widths counts.
+    """
+    found = []
+    for edges, gap in ((AMPLIFIER_EDGES, 0.0), *(((edge,), gap) for edge, gap in CAMERA_EDGES)):
+        widths = []
+        for kms in STEP_KMS:
+            scatter = _nearest(scatters, geometry.width(kms))
+            pixels = geometry.width(gap) if gap else 0
+            widths.append(_steps(batch, geometry, sums.boxes(scatter.width, 1), scatter, edges, pixels))
+        found.append(np.min(widths, axis=0))
     return np.max(found, axis=0)
 
 
@@ -105,14 +142,12 @@ def _steps(
     return _above(steps, near)
 
 
-def _sky(ivar: np.ndarray, pixel_sigma: np.ndarray, width: int) -> np.ndarray:
+def _sky(ivar: np.ndarray, pixel_sigma: np.ndarray, on_sky: np.ndarray) -> np.ndarray:
     """Return how far chi2 on bright sky exceeds that between the sky lines, in sigma."""
     good = ivar > 0
-    usual = _coarse_median(ivar, width)
-    on_sky = good & (ivar < SKY_IVAR * usual)
     count = np.maximum(on_sky.sum(axis=1), 1)
     # what is broad is no sky residual: leave only what differs from the pixels around
-    square = np.minimum((pixel_sigma - _smooth(pixel_sigma, SMOOTH_PIXELS)) ** 2, 100.0)
+    square = np.minimum((pixel_sigma - _smooth(pixel_sigma, SMOOTH_PIXELS)) ** 2, SQUARE_LIMIT)
     inside = np.where(on_sky, square, 0.0).sum(axis=1) / count
     outside = np.where(good & ~on_sky, square, 0.0).sum(axis=1) / np.maximum((good & ~on_sky).sum(axis=1), 1)
     return np.maximum(inside / np.maximum(outside, 1.0) - 1.0, 0.0) * np.sqrt(count / 2.0)
@@ -137,14 +172,17 @@ def _band(batch: Batch, geometry: Geometry, sums: BoxSums, scatters: Sequence[Sc
     """Return by how much the largest residual in a band that fails often exceeds the largest elsewhere, at the band's scale."""
     largest = np.zeros(len(batch.flux))
     for low, high, kms in BAD_BANDS:
-        sigma, loglam = _residuals(batch, geometry, sums, _nearest(scatters, geometry.width(kms)))
-        largest = np.maximum(largest, _above(sigma, (loglam > np.log10(low)) & (loglam < np.log10(high))))
+        sigma, loglam, rest = _residuals(batch, geometry, sums, _nearest(scatters, geometry.width(kms)))
+        near = (loglam > np.log10(low)) & (loglam < np.log10(high))
+        for line in NARROW_LINES:
+            near &= np.abs(rest / line - 1.0) > NARROW_KMS / LIGHT_SPEED_KMS
+        largest = np.maximum(largest, _above(sigma, near))
     return largest
 
 
 def _splice(batch: Batch, geometry: Geometry, sums: BoxSums, scatters: Sequence[Scatter]) -> np.ndarray:
     """Return by how much the largest narrow residual in a camera overlap exceeds the largest elsewhere."""
-    sigma, loglam = _residuals(batch, geometry, sums, scatters[0])
+    sigma, loglam, _ = _residuals(batch, geometry, sums, scatters[0])
     near = np.zeros(sigma.shape, bool)
     for low, high in SPLICES:
         near |= (loglam > np.log10(low)) & (loglam < np.log10(high))
@@ -168,10 +206,14 @@ def _noise(ivar: np.ndarray, pixel_sigma: np.ndarray, loglam: np.ndarray) -> np.
     return np.where(usual > 0, (ordered[:, 2] / np.maximum(usual, 1e-6)) ** 2 - 1.0, 0.0)
 
 
-def _residuals(batch: Batch, geometry: Geometry, sums: BoxSums, scatter: Scatter) -> tuple[np.ndarray, np.ndarray]:
+def _residuals(
+    batch: Batch, geometry: Geometry, sums: BoxSums, scatter: Scatter
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return significance, log10 of the observed and rest wavelength of the boxes of one width."""
     boxes = sums.boxes(scatter.width, max(scatter.width // 4, 1))
     sigma = np.abs(significance(boxes, scatter, batch.rest_start))
-    return sigma, batch.first_observed[:, None] + boxes.centre[None, :] * geometry.dloglam
+    loglam = batch.first_observed[:, None] + boxes.centre[None, :] * geometry.dloglam
+    return sigma, loglam, geometry.rest_wave(batch.rest_start[:, None] + boxes.centre[None, :])
 
 
 def _above(sigma: np.ndarray, near: np.ndarray) -> np.ndarray:
@@ -189,9 +231,9 @@ def _shifted(values: np.ndarray, shift: int) -> np.ndarray:
     return out
 
 
-MIDDLE = np.array([60.0, 2.2, 12.0, 2.5, 2.4, 0.35])
+MIDDLE = np.array([60.0, 2.2, 25.0, 3.0, 8.0, 0.35])
 """Evidence at which a test alone gives probability one half."""
-SOFTNESS = np.array([15.0, 0.3, 1.5, 0.4, 0.4, 0.04])
+SOFTNESS = np.array([15.0, 0.3, 4.0, 0.4, 2.0, 0.04])
 """Evidence over which the odds grow by e."""
 WORDS = (
     "single-pixel spike, {:.0f} sigma",

@@ -158,6 +158,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "latent": calibration.latent.astype(np.float32),
         "feature_coef": np.stack([item.coef for item in calibration.features]),
         "feature_shape": np.array([[item.floor, item.low, item.high] for item in calibration.features]),
+        "feature_limits": np.stack([item.limits for item in calibration.features]),
     }
     for index, scatter in enumerate(calibration.scatters):
         arrays[f"tau2_{index}"] = scatter.tau2
@@ -196,8 +197,10 @@ def _from_arrays(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Calibra
         for index, item in enumerate(meta.pop("scatters"))
     )
     features = tuple(
-        FeaturePopulation(float(floor), coef, float(low), float(high))
-        for coef, (floor, low, high) in zip(arrays["feature_coef"], arrays["feature_shape"], strict=True)
+        FeaturePopulation(float(floor), coef, float(low), float(high), limits)
+        for coef, (floor, low, high), limits in zip(
+            arrays["feature_coef"], arrays["feature_shape"], arrays["feature_limits"], strict=True
+        )
     )
     views = {
         name: ViewCalibration(

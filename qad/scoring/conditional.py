@@ -13,11 +13,10 @@ import numpy as np
 
 UPPER = 0.84
 """Quantile that sets the scale, one sigma above the median of a Gaussian."""
-TAIL = 0.90
-"""Quantile above which the tail law holds."""
-PICKANDS = (0.80, 0.90, 0.95)
-"""Quantiles that shape the tail: each leaves half as many above it (Pickands 1975, estimator of the Pareto index)."""
-MAX_SHAPE = 0.3
+TAIL = 0.95
+"""Quantile of the normal spectra above which the tail law holds."""
+MIN_SHAPE, MAX_SHAPE = 0.05, 0.3
+"""Bounds of the Pareto index: no tail ends, and none is so heavy that nothing can be significant."""
 LOWEST_SNR = 0.05
 """S/N below which spectra are all alike."""
 
@@ -73,15 +72,17 @@ class Tail:
 
     @classmethod
     def fit(cls, standard: np.ndarray) -> Tail:
-        """Fit to the standardised values of a population that holds a few per cent of anomalies."""
-        chance = 1.0 - np.linspace(0.002, TAIL, 450)
+        """Fit to the standardised values of normal spectra, by probability-weighted moments (Hosking and Wallis 1987)."""
+        chance = 1.0 - np.linspace(0.002, TAIL, 476)
         values = np.quantile(standard, 1.0 - chance)
-        low, middle, high = np.quantile(standard, PICKANDS)
-        first, second = max(middle - low, 1e-6), max(high - middle, 1e-6)
-        shape = float(np.clip(np.log2(second / first), 0.0, MAX_SHAPE))
-        # over one halving of what is left the law advances by scale (2^shape - 1) / shape
-        halving = (2.0**shape - 1.0) / shape if shape > 1e-6 else np.log(2.0)
-        return cls(values, chance, float(values[-1]), float(second / halving), shape)
+        excess = np.sort(standard[standard > values[-1]] - values[-1])
+        if len(excess) < 10:
+            return cls(values, chance, float(values[-1]), float(max(values[-1] - np.median(standard), 1e-6)) / 3.0, MIN_SHAPE)
+        mean = float(excess.mean())
+        rank_share = 1.0 - (np.arange(1, len(excess) + 1) - 0.35) / len(excess)
+        moment = float(np.mean(excess * rank_share))
+        shape = float(np.clip(2.0 - mean / max(mean - 2.0 * moment, 1e-9), MIN_SHAPE, MAX_SHAPE))
+        return cls(values, chance, float(values[-1]), max(mean * (1.0 - shape), 1e-6), shape)
 
     def log_p(self, standard: np.ndarray) -> np.ndarray:
         """Return ln of the share of normal spectra expected to lie as high."""
@@ -99,9 +100,12 @@ class ViewCalibration:
     tail: Tail
 
     @classmethod
-    def fit(cls, reference: np.ndarray, neighbours: np.ndarray) -> ViewCalibration:
-        """Fit to a reference population, each spectrum against its own neighbours."""
-        return cls(reference, Tail.fit(standardise(reference, reference, neighbours)))
+    def fit(
+        cls, reference: np.ndarray, neighbours: np.ndarray, is_normal: np.ndarray | None = None
+    ) -> ViewCalibration:
+        """Fit to a reference population, each spectrum against its own neighbours; the tail to those that are normal."""
+        standard = standardise(reference, reference, neighbours)
+        return cls(reference, Tail.fit(standard if is_normal is None else standard[is_normal]))
 
     def log_p(self, values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
         """Return ln p of raw values of spectra with these neighbours in the reference."""

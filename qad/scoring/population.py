@@ -26,15 +26,18 @@ class FeaturePopulation:
     floor : float
         0: linear.
     coef : ndarray, shape (4,)
-        Median of y as a linear function of :func:`covariates`.
+        Median of y as a linear function of 1, brightness, z and z^2 (see :func:`covariates`), each scaled to `limits`.
     low, high : float
         Spread below and above the median; nan: the feature is not used.
+    limits : ndarray, shape (2, 2)
+        Lowest and highest brightness and z of the population: beyond them the median stays what it is at the edge.
     """
 
     floor: float
     coef: np.ndarray
     low: float
     high: float
+    limits: np.ndarray
 
     @property
     def is_known(self) -> bool:
@@ -57,20 +60,26 @@ class FeaturePopulation:
         """
         measured = np.isfinite(value) & np.isfinite(error)
         value, error = np.where(measured, value, 0.0), np.where(measured, np.maximum(error, 1e-9), 1.0)
-        centre = x @ self.coef
+        centre = _design(x, self.limits) @ self.coef
         spread = np.where(_PROFILE < 0, self.low, self.high)
         trial = self.unstretch(centre[:, None] + _PROFILE * spread)
         energy = ((value[:, None] - trial) / error[:, None]) ** 2 + _PROFILE**2
-        best = np.argmin(energy, axis=1)
-        far = np.sqrt(np.take_along_axis(energy, best[:, None], axis=1)[:, 0])
-        sign = np.sign(value - self.unstretch(centre))
-        return np.where(measured, sign * far, 0.0)
+        # the measured value itself is a trial too: a small error would fall between the others
+        off = self.stretch(value) - centre
+        exact = (off / np.where(off < 0, self.low, self.high)) ** 2
+        return np.where(measured, np.sign(off) * np.sqrt(np.minimum(energy.min(axis=1), exact)), 0.0)
 
 
 def covariates(norm: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Return 1, log10 of the amplitude, z and z^2, centred: what line strengths depend on (Baldwin 1977)."""
-    brightness = np.log10(np.maximum(norm, 1e-6))
-    return np.stack([np.ones_like(z), brightness, z - 1.7, (z - 1.7) ** 2], axis=1)
+    """Return brightness (log10 of the amplitude) and z: what line strengths depend on (Baldwin 1977), (n_spectra, 2)."""
+    return np.stack([np.log10(np.maximum(norm, 1e-6)), z], axis=1)
+
+
+def _design(x: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Return 1, brightness, z and z^2, from -1 to 1 over the population and constant beyond it."""
+    span = np.maximum(limits[1] - limits[0], 1e-6)
+    scaled = np.clip(2.0 * (x - limits[0]) / span - 1.0, -1.0, 1.0)
+    return np.stack([np.ones(len(x)), scaled[:, 0], scaled[:, 1], scaled[:, 1] ** 2], axis=1)
 
 
 def fit_features(widths: Widths, x: np.ndarray) -> list[FeaturePopulation]:
@@ -80,7 +89,7 @@ def fit_features(widths: Widths, x: np.ndarray) -> list[FeaturePopulation]:
 
 
 def _fit_feature(name: str, value: np.ndarray, error: np.ndarray, x: np.ndarray) -> FeaturePopulation:
-    unknown = FeaturePopulation(0.0, np.zeros(x.shape[1]), float("nan"), float("nan"))
+    unknown = FeaturePopulation(0.0, np.zeros(4), float("nan"), float("nan"), np.zeros((2, x.shape[1])))
     measured = np.isfinite(value) & np.isfinite(error)
     if measured.sum() < MIN_MEASURED:
         return unknown
@@ -91,13 +100,15 @@ def _fit_feature(name: str, value: np.ndarray, error: np.ndarray, x: np.ndarray)
     if used.sum() < MIN_MEASURED:
         used = measured & (error <= np.quantile(error[measured], min(1.0, MIN_MEASURED / measured.sum())))
     floor = max(0.1 * typical, 0.5 * quarter) if name.startswith("ew:") else 0.0
-    shape = FeaturePopulation(floor, unknown.coef, 1.0, 1.0)
+    limits = np.quantile(x[used], [0.02, 0.98], axis=0)
+    shape = FeaturePopulation(floor, unknown.coef, 1.0, 1.0, limits)
+    design = _design(x[used], limits)
     y = shape.stretch(value[used])
     noise = error[used] / (np.sqrt(value[used] ** 2 + 4 * floor**2) if floor > 0 else 1.0)
-    coef = _robust_line(x[used], y)
-    rest = y - x[used] @ coef
+    coef = _robust_line(design, y)
+    rest = y - design @ coef
     low, high = (_spread(side * rest, noise) for side in (-1, 1))
-    return FeaturePopulation(floor, coef, low, high)
+    return FeaturePopulation(floor, coef, low, high, limits)
 
 
 def _spread(rest: np.ndarray, noise: np.ndarray) -> float:
@@ -111,7 +122,7 @@ def _robust_line(x: np.ndarray, y: np.ndarray, n_iterations: int = 15) -> np.nda
     """Return coefficients of the least absolute deviation, by reweighting; a weak ridge keeps what is not known small."""
     weight = np.ones(len(y))
     coef = np.zeros(x.shape[1])
-    ridge = np.diag([0.0] + [2.0] * (x.shape[1] - 1))
+    ridge = np.diag([0.0] + [3.0] * (x.shape[1] - 1))
     coef[0] = np.median(y)
     for _ in range(n_iterations):
         weight = 1.0 / np.maximum(np.abs(y - x @ coef), 0.05)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from qad.scoring.artefacts import CAMERAS, find_spikes, gather_evidence
+from qad.scoring.artefacts import CAMERAS, find_faults, gather_evidence
 from qad.scoring.geometry import Geometry
 from qad.scoring.population import FeaturePopulation, covariates, mahalanobis2
 from qad.scoring.residuals import Batch, BoxSums, Scatter, scoring_step, significance, total_variance
@@ -95,8 +95,8 @@ def measure(
     n_good = good.sum(axis=1)
     square = batch.residual**2
     degrees = np.maximum(n_good, 1)
-    spiky, spike = find_spikes(batch)
-    clean = batch.without(spiky)
+    faults, spike = find_faults(batch, geometry)
+    clean = batch.without(faults)
     sigma, wave, mean_square = _strongest_boxes(clean, geometry, scatters)
     widths = measure_widths(clean, geometry)
     return Measured(
@@ -112,7 +112,7 @@ def measure(
         n_good,
         widths.value,
         widths.error,
-        gather_evidence(clean, geometry, scatters, spike),
+        gather_evidence(batch, geometry, scatters, spike),
         _is_camera_missing(batch, geometry),
     )
 
@@ -176,5 +176,6 @@ def line_deviations(measured: Measured, features: Sequence[FeaturePopulation]) -
 
 
 def line_view(deviation: np.ndarray) -> np.ndarray:
-    """Return ln of the quadrature sum of the features' deviations."""
-    return 0.5 * np.log((deviation**2).sum(axis=1) + 1.0)
+    """Return the quadrature sum of the features' deviations, over what chance gives for as many: (chi2 - n) / sqrt(2 n)."""
+    count = np.maximum((deviation != 0).sum(axis=1), 1)
+    return ((deviation**2).sum(axis=1) - count) / np.sqrt(2.0 * count)

@@ -109,8 +109,12 @@ def draw_absorbers(rng: np.random.Generator, z: float) -> Absorbers:
     """Return the absorbers of a normal line of sight to a quasar at `z`: none within 5000 km/s, no broad trough."""
     from_z = lambda line: max(3550.0 / line - 1.0, 0.0)  # noqa: E731
     until = z - (1 + z) * 5000.0 / 299_792.458
-    hydrogen_lines = [(place, 20.3 + min(rng.exponential(0.35), 1.7)) for place in _places(rng, from_z(LYA), until, DLA_PER_Z)]
-    limits = [(place, 17.2 + min(rng.exponential(0.7), 2.5)) for place in _places(rng, from_z(LYMAN_LIMIT), until, LLS_PER_Z)]
+    hydrogen_lines = [
+        (place, 20.3 + min(rng.exponential(0.35), 1.7)) for place in _places(rng, from_z(LYA), until, DLA_PER_Z)
+    ]
+    limits = [
+        (place, 17.2 + min(rng.exponential(0.7), 2.5)) for place in _places(rng, from_z(LYMAN_LIMIT), until, LLS_PER_Z)
+    ]
     metals: list[NarrowLine] = []
     for place in _places(rng, 0.3, min(until, 2.5), MGII_PER_Z):
         metals += magnesium(rng, place, 0.3 + float(rng.exponential(MGII_EW)))
@@ -130,7 +134,15 @@ def magnesium(rng: np.random.Generator, z: float, ew: float) -> list[NarrowLine]
     """Return the doublet of Mg II with the iron lines that come with it; `ew` of the stronger line, Å."""
     width = float(np.clip(40.0 * ew, 25.0, 130.0))
     ratio = float(rng.uniform(0.55, 0.95))
-    lines = ((2796.35, 1.0), (2803.53, ratio), (2600.17, 0.45), (2586.65, 0.3), (2382.76, 0.45), (2374.46, 0.2), (2344.21, 0.3))
+    lines = (
+        (2796.35, 1.0),
+        (2803.53, ratio),
+        (2600.17, 0.45),
+        (2586.65, 0.3),
+        (2382.76, 0.45),
+        (2374.46, 0.2),
+        (2344.21, 0.3),
+    )
     return [NarrowLine(line, z, ew * share, width) for line, share in lines]
 
 
@@ -159,7 +171,9 @@ def _absorb_narrow(passed: Array, wave: Array, line: NarrowLine) -> None:
     fine = _fine(wave[low:high])
     area = line.ew * (1 + line.z)
     shape = np.exp(-0.5 * ((fine - centre) / sigma) ** 2)
-    passed[low:high] *= np.exp(-_saturated(area / (sigma * 2.5066282746)) * shape).reshape(-1, OVERSAMPLING).mean(axis=1)
+    passed[low:high] *= (
+        np.exp(-_saturated(area / (sigma * 2.5066282746)) * shape).reshape(-1, OVERSAMPLING).mean(axis=1)
+    )
 
 
 @lru_cache(maxsize=1)

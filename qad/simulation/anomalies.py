@@ -20,7 +20,16 @@ from qad.simulation.quasars import LINE_KINDS, Quasar, draw_quasar, draw_redshif
 Array = NDArray[np.float64]
 Plant = Callable[[Quasar, float, np.random.Generator], None]
 
-HIGH_IONS = ((1548.20, 1.0), (1550.77, 1.0), (1393.76, 0.65), (1402.77, 0.55), (1238.82, 0.9), (1242.80, 0.9), (1031.93, 0.9), (1037.62, 0.9))
+HIGH_IONS = (
+    (1548.20, 1.0),
+    (1550.77, 1.0),
+    (1393.76, 0.65),
+    (1402.77, 0.55),
+    (1238.82, 0.9),
+    (1242.80, 0.9),
+    (1031.93, 0.9),
+    (1037.62, 0.9),
+)
 LOW_IONS = ((2796.35, 0.8), (2803.53, 0.75), (1854.72, 0.7), (1862.79, 0.6))
 IRON_IONS = ((2344.21, 0.6), (2374.46, 0.4), (2382.76, 0.75), (2586.65, 0.6), (2600.17, 0.75), (2749.99, 0.4), (2739.55, 0.3),
              (1895.46, 0.4), (1914.06, 0.4), (1926.30, 0.35), (2062.21, 0.35), (2068.90, 0.3), (2079.65, 0.3))  # fmt: skip
@@ -46,7 +55,12 @@ class Anomaly:
 
 
 def _trough(
-    rng: np.random.Generator, lines: tuple[tuple[float, float], ...], near: float, width: float, depth: float, edge: float
+    rng: np.random.Generator,
+    lines: tuple[tuple[float, float], ...],
+    near: float,
+    width: float,
+    depth: float,
+    edge: float,
 ) -> Trough:
     return Trough(lines, -near - width, -near, depth, edge, float(rng.uniform(0.1, 0.4)), float(rng.uniform(0, 6.28)))
 
@@ -76,7 +90,9 @@ def felobal(quasar: Quasar, strength: float, rng: np.random.Generator) -> None:
     lobal(quasar, strength, rng)
     width = 1500.0 + 6000.0 * strength
     near = float(rng.uniform(0.0, 3000.0))
-    quasar.absorbers.troughs.append(_trough(rng, IRON_IONS, near, width, 0.55 + 0.45 * strength, float(rng.uniform(300.0, 700.0))))
+    quasar.absorbers.troughs.append(
+        _trough(rng, IRON_IONS, near, width, 0.55 + 0.45 * strength, float(rng.uniform(300.0, 700.0)))
+    )
     quasar.ebv += 0.1 * strength
 
 
@@ -99,13 +115,17 @@ def fast_outflow(quasar: Quasar, strength: float, rng: np.random.Generator) -> N
 def weak_line(quasar: Quasar, strength: float, rng: np.random.Generator) -> None:
     """Ultraviolet lines below EW(C IV) 10 Å, blueshifted; Mg II and H-beta normal (Diamond-Stanic et al. 2009, ApJ 699, 782)."""
     target = 9.5 - 7.0 * strength
-    quasar.scale_lines(target / quasar.lines["C IV"].ew * 0.95, *(name for name in UV_LINES if name not in ("Lya", "C IV", "N V")))
+    quasar.scale_lines(
+        target / quasar.lines["C IV"].ew * 0.95, *(name for name in UV_LINES if name not in ("Lya", "C IV", "N V"))
+    )
     quasar.lines["C IV"].ew = target
     quasar.lines["Lya"].ew, quasar.lines["N V"].ew = 0.75 * (14.0 - 9.0 * strength), 0.25 * (14.0 - 9.0 * strength)
     shift = -(1500.0 + 4000.0 * strength * float(rng.random()))
     for name in ("C IV", "He II 1640", "Si IV", "O IV]", "C III]"):
         line = quasar.lines[name]
-        line.shape = [(share, v + shift * (1.0 if name == "C IV" else 0.5), fwhm * 1.2) for share, v, fwhm in line.shape]
+        line.shape = [
+            (share, v + shift * (1.0 if name == "C IV" else 0.5), fwhm * 1.2) for share, v, fwhm in line.shape
+        ]
 
 
 def featureless(quasar: Quasar, strength: float, rng: np.random.Generator) -> None:
@@ -131,7 +151,9 @@ def extremely_red(quasar: Quasar, strength: float, rng: np.random.Generator) -> 
     width = float(rng.uniform(3500.0, 6500.0))
     for name in ("C IV", "Lya", "N V", "Si IV", "O VI", "He II 1640"):
         centre = -float(rng.uniform(0.0, 1500.0))
-        quasar.lines[name].shape = [(0.2, centre + place * width, 0.33 * width) for place in (-0.4, -0.2, 0.0, 0.2, 0.4)]
+        quasar.lines[name].shape = [
+            (0.2, centre + place * width, 0.33 * width) for place in (-0.4, -0.2, 0.0, 0.2, 0.4)
+        ]
     quasar.ebv += 0.1 + 0.2 * strength
     quasar.slope += 0.5
 
@@ -143,7 +165,10 @@ def double_peaked(quasar: Quasar, strength: float, rng: np.random.Generator) -> 
     for name in (*BALMER_LINES, "Mg II"):
         scale = 0.85 if name == "Mg II" else 1.0
         core = 0.35 * (1.0 - strength)
-        humps = [(blue * (1 - core), -half * scale, 0.95 * half), ((1 - blue) * (1 - core), 1.15 * half * scale, 1.15 * half)]
+        humps = [
+            (blue * (1 - core), -half * scale, 0.95 * half),
+            ((1 - blue) * (1 - core), 1.15 * half * scale, 1.15 * half),
+        ]
         quasar.lines[name].shape = [*humps, (core, 0.0, 0.8 * half)]
         quasar.lines[name].ew *= 1.2
 
@@ -253,7 +278,9 @@ def draw_anomaly(rng: np.random.Generator, name: str, strength: float) -> Quasar
     """Return a quasar of a class, at a redshift of DR1's distribution at which the class shows."""
     anomaly = ANOMALIES[name]
     tries = (draw_redshift(rng) for _ in range(200))
-    z = next((z for z in tries if anomaly.z_min <= z <= anomaly.z_max), float(rng.uniform(anomaly.z_min, anomaly.z_max)))
+    z = next(
+        (z for z in tries if anomaly.z_min <= z <= anomaly.z_max), float(rng.uniform(anomaly.z_min, anomaly.z_max))
+    )
     quasar = draw_quasar(rng, z)
     anomaly.plant(quasar, strength, rng)
     return quasar

@@ -49,7 +49,9 @@ def draw_galaxy(rng: np.random.Generator, wave: Array, z: float | None = None) -
     return np.asarray(flux / flux.mean()), z
 
 
-def narrow_lines(wave_rest: Array, fwhm: float, area: float, strengths: tuple[tuple[float, float], ...] = _NEBULAR) -> Array:
+def narrow_lines(
+    wave_rest: Array, fwhm: float, area: float, strengths: tuple[tuple[float, float], ...] = _NEBULAR
+) -> Array:
     """Return narrow lines of one width, km/s, whose areas are `area` times their strengths."""
     flux = np.zeros_like(wave_rest)
     for line, strength in strengths:

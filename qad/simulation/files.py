@@ -19,7 +19,12 @@ from qad.storage.provenance import hash_file
 from qad.work.units import Pixel
 
 CHUNK_ROWS = 64
-_TEMPLATES = (("GALAXY", "2.6"), ("QSO:::HIZ", "1.0"), ("QSO:::LOZ", "1.0"), *((f"STAR:::{kind}", "unknown") for kind in ("A", "B", "CV", "F", "G", "K", "M", "WD")))
+_TEMPLATES = (
+    ("GALAXY", "2.6"),
+    ("QSO:::HIZ", "1.0"),
+    ("QSO:::LOZ", "1.0"),
+    *((f"STAR:::{kind}", "unknown") for kind in ("A", "B", "CV", "F", "G", "K", "M", "WD")),
+)
 """Redrock templates of iron and their versions, as its redrock files name them."""
 
 
@@ -39,6 +44,16 @@ def write_pixel(folder: Path, pixel: Pixel, rows: Sequence[Row], with_resolution
     sums = folder / layout.checksum_name(pixel)
     write_text(sums, "".join(f"{hash_file(path)}  {path.name}\n" for path in (coadd, redrock)))
     return [coadd, redrock, sums]
+
+
+def write_tilepix(folder: Path, rows: Sequence[tuple[int, str, str, int, int]]) -> Path:
+    """Write ``tilepix.fits``, and return its path; `rows` hold the columns of the data model in order."""
+    path = folder / "tilepix.fits"
+    values = dict(zip((column.name for column in datamodel.TILEPIX), zip(*rows, strict=True), strict=True))
+    with atomic_path(path) as partial, partial.open("w+b") as file:
+        write_primary(file, {})
+        write_table(file, "TILEPIX", datamodel.TILEPIX, values, cards={"HPXNSIDE": layout.NSIDE, "HPXNEST": True})
+    return path
 
 
 def _group_cards(pixel: Pixel) -> dict[str, Any]:
@@ -63,7 +78,7 @@ def _dependency_cards() -> dict[str, str]:
 
 def _write_coadd(file: BinaryIO, pixel: Pixel, rows: Sequence[Row], with_resolution: bool) -> None:
     write_primary(file, {**_group_cards(pixel), **_dependency_cards()})
-    _write_rows(file, "FIBERMAP", datamodel.FIBERMAP, [row.fibermap for row in rows])
+    _write_rows(file, "FIBERMAP", datamodel.fibermap_columns(pixel.survey), [row.fibermap for row in rows])
     _write_rows(file, "EXP_FIBERMAP", datamodel.EXP_FIBERMAP, [item for row in rows for item in row.exposures])
     for camera in CAMERAS:
         _write_camera(file, camera, rows, with_resolution)
@@ -88,7 +103,7 @@ def _write_camera(file: BinaryIO, camera: str, rows: Sequence[Row], with_resolut
 
 
 def _write_redrock(file: BinaryIO, pixel: Pixel, rows: Sequence[Row]) -> None:
-    templates = {}
+    templates: dict[str, str] = {}
     for i, (name, version) in enumerate(_TEMPLATES):
         templates |= {f"TEMNAM{i:02d}": name, f"TEMVER{i:02d}": version}
     write_primary(file, {"RRVER": "0.17.0", **templates, **_dependency_cards(), **_group_cards(pixel)})
@@ -96,7 +111,7 @@ def _write_redrock(file: BinaryIO, pixel: Pixel, rows: Sequence[Row]) -> None:
     exposures = [item for row in rows for item in row.exposures]
     for name, columns, values in (
         ("REDSHIFTS", datamodel.REDSHIFTS, [row.redshift for row in rows]),
-        ("FIBERMAP", _without_units(datamodel.FIBERMAP), [row.fibermap for row in rows]),
+        ("FIBERMAP", _without_units(datamodel.fibermap_columns(pixel.survey)), [row.fibermap for row in rows]),
         ("EXP_FIBERMAP", _without_units(datamodel.EXP_FIBERMAP), exposures),
         ("TSNR2", datamodel.TSNR2, tsnr2),
     ):

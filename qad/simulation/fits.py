@@ -21,7 +21,9 @@ def write_primary(file: BinaryIO, cards: Cards) -> None:
     _write(file, {**head, **cards}, ())
 
 
-def write_image(file: BinaryIO, name: str, shape: Sequence[int], dtype: str, parts: Iterable[np.ndarray], unit: str = "") -> None:
+def write_image(
+    file: BinaryIO, name: str, shape: Sequence[int], dtype: str, parts: Iterable[np.ndarray], unit: str = ""
+) -> None:
     """Write an image HDU of the given `shape`, whose rows come in `parts`, in order: no need to hold it whole."""
     head: dict[str, Any] = {"XTENSION": "IMAGE", "BITPIX": _BITPIX[dtype], "NAXIS": len(shape)}
     head |= {f"NAXIS{i}": n for i, n in enumerate(reversed(shape), 1)}
@@ -38,8 +40,22 @@ def write_table(
     columns: Sequence[TableColumn],
     values: Mapping[str, Any],
     tnull: Mapping[str, int] | None = None,
+    cards: Cards | None = None,
 ) -> None:
-    """Write a binary table HDU; `values` gives an array per column name, `tnull` the TNULL per integer format."""
+    """Write a binary table HDU.
+
+    Parameters
+    ----------
+    file : binary file
+    name : str
+    columns : sequence of TableColumn
+    values : mapping
+        An array or list per column name.
+    tnull : mapping, optional
+        TNULL per integer format.
+    cards : mapping, optional
+        Further cards.
+    """
     dtype = np.dtype([(column.name, *_numpy_type(column.format)) for column in columns])
     rows = np.zeros(len(values[columns[0].name]), dtype)
     for column in columns:
@@ -52,7 +68,7 @@ def write_table(
             head[f"TUNIT{i}"] = column.unit
         if tnull and column.format in tnull:
             head[f"TNULL{i}"] = tnull[column.format]
-    head["EXTNAME"] = name
+    head |= {"EXTNAME": name, **(cards or {})}
     _write(file, head, (rows.view(np.uint8).reshape(-1),) if len(rows) else ())
 
 

@@ -29,7 +29,16 @@ Array = NDArray[np.float64]
 REDSHIFT_QUANTILES = ((0.0, 0.05), (0.01, 0.22), (0.10, 0.78), (0.135, 0.90), (0.32, 1.30), (0.50, 1.68), (0.715, 2.10),
                       (0.90, 2.65), (0.955, 3.00), (0.99, 3.56), (0.999, 4.3), (1.0, 5.2))  # fmt: skip
 """Share of quasars below a redshift: main survey of DR1 (table nofz_QSO of the DR1 paper's data)."""
-R_MAG_DENSITY = ((16.5, 0.0005), (18.0, 0.008), (19.0, 0.06), (20.0, 0.25), (21.0, 0.62), (22.0, 0.95), (22.7, 0.95), (23.1, 0.15))
+R_MAG_DENSITY = (
+    (16.5, 0.0005),
+    (18.0, 0.008),
+    (19.0, 0.06),
+    (20.0, 0.25),
+    (21.0, 0.62),
+    (22.0, 0.95),
+    (22.7, 0.95),
+    (23.1, 0.15),
+)
 """Relative number of quasars by r magnitude: counts of Palanque-Delabrouille et al. (2016, A&A 587, A41) to DESI's limit r = 23."""
 CONTINUUM_PIVOT = 3000.0
 SLOPE_MEAN, SLOPE_SCATTER = -1.56, 0.32

@@ -78,7 +78,9 @@ def check(recipe: Recipe) -> None:
     if recipe.quasars < 1:
         raise ConfigError(f"quasars must be at least 1, not {recipe.quasars}")
     if not 1 <= recipe.healpix <= recipe.quasars:
-        raise ConfigError(f"healpix must be between 1 and the number of quasars, {recipe.quasars}, not {recipe.healpix}")
+        raise ConfigError(
+            f"healpix must be between 1 and the number of quasars, {recipe.quasars}, not {recipe.healpix}"
+        )
     if math.ceil(recipe.quasars / recipe.healpix) * (1 + recipe.contaminants) > MAX_PER_PIXEL:
         raise ConfigError(f"more than {MAX_PER_PIXEL:,} rows in a pixel; spread them over more pixels (healpix)")
     for name in ("anomaly_rate", "artefact_rate", "repeats"):
@@ -141,14 +143,19 @@ def _order(recipe: Recipe, place: int, rng: np.random.Generator) -> Order:
     anomaly = _turn(planted, share)
     if anomaly is not None:
         return Order("qso", anomaly=_nth(tuple(ANOMALIES), anomaly, recipe.seed), strength=strength, repeat=repeat)
-    before = planted - math.floor(planted * share + 1e-9)
+    before = planted - _chosen_before(planted, share)
     return Order("qso", artefact=_nth(tuple(ARTEFACTS), before, recipe.seed), strength=strength, repeat=repeat)
 
 
 def _turn(place: int, rate: float) -> int | None:
     """Return the how-manyth chosen one `place` is if the share `rate` is chosen, evenly; None: it is not chosen."""
-    before, after = math.floor(place * rate + 1e-9), math.floor((place + 1) * rate + 1e-9)
-    return before if after > before else None
+    before = _chosen_before(place, rate)
+    return before if _chosen_before(place + 1, rate) > before else None
+
+
+def _chosen_before(place: int, rate: float) -> int:
+    # rounds half up; the summand keeps 0.1 * 5 from falling below its half
+    return math.floor(place * rate + 0.5 + 1e-9)
 
 
 def _nth(names: tuple[str, ...], n: int, seed: int) -> str:

@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import qad
 from qad.desi import layout
-from qad.errors import ConfigError
 from qad.results import Failure, NoProgress, Progress, StageResult, add_counts
 from qad.schema import TRUTH
-from qad.simulation import targets
-from qad.simulation.anomalies import ANOMALIES
-from qad.simulation.artefacts import ARTEFACTS
-from qad.simulation.contaminants import KINDS, pick
-from qad.simulation.files import write_pixel
-from qad.simulation.rows import Order, Row, make_row
-from qad.storage.atomic import write_json
+from qad.simulation.files import write_pixel, write_tilepix
+from qad.simulation.recipe import Recipe, Unit, check, units
+from qad.simulation.rows import Row, make_rows
+from qad.storage.atomic import storage_errors, write_json
 from qad.storage.parquet import make_table, write_table
-from qad.storage.provenance import Provenance, hash_document, hash_file
+from qad.storage.provenance import Provenance, hash_document
 from qad.storage.receipts import read_receipt
 from qad.work.engine import run_units
 from qad.work.units import Pixel
 
-TILES_PER_PIXEL = 6
-MAX_PER_PIXEL = 20_000
-_HEALPIX_FOLDER = Path("spectro", "redux", layout.SPECPROD, "healpix")
-_RECEIPTS = ".qad-simulate"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a release is made from; the same recipe gives the same bytes."""
-
-    quasars: int
-    healpix: int
-    anomaly_rate: float
-    artefact_rate: float
-    contaminants: float
-    seed: int
-    survey: str
-    program: str
-    resolution: bool
-
-    def share(self, index: int) -> int:
-        """Return the quasars of the pixel with that place in the list of pixels."""
-        return self.quasars * (index + 1) // self.healpix - self.quasars * index // self.healpix
+HEALPIX_FOLDER = Path("spectro", "redux", layout.SPECPROD, "healpix")
+TRUTH_NAME = "truth.parquet"
+RECEIPTS = ".qad-simulate"
+"""Holds a receipt per pixel: the recipe, the files, their truth."""
 
 
 def simulate(
@@ -62,6 +35,7 @@ def simulate(
     anomaly_rate: float = 0.02,
     artefact_rate: float = 0.01,
     contaminants: float = 0.2,
+    repeats: float = 0.0,
     seed: int = 0,
     survey: str = "main",
     program: str = "dark",
@@ -73,16 +47,21 @@ def simulate(
 ) -> StageResult:
     """Write a simulated release below `directory`, and its truth to ``directory/truth.parquet``.
 
+    Broad absorption lines are planted only: normal quasars have none, though in nature one in ten at z > 1.6 has.
+
     Parameters
     ----------
     directory : Path
-        Receives ``spectro/redux/iron/healpix/...``.
+        Receives ``spectro/redux/iron/healpix/...``.  Pixels that are there and were made with the same arguments are
+        kept, those of other arguments replaced; those of another survey or program stay, also in the truth.
     quasars, healpix : int
         Quasars in all, and pixels over which they are spread.
     anomaly_rate, artefact_rate : float
         Shares of the quasars that carry a planted anomaly, or a planted artefact.
     contaminants : float
         Stars, galaxies, sky fibres and dead fibres per quasar.
+    repeats : float
+        Share of the quasars that a second program (bright, or dark) observes again, under the same TARGETID.
     seed : int
     survey, program : str
     resolution : bool
@@ -108,157 +87,121 @@ def simulate(
         If the disk is full or not writable.
     """
     started = time.monotonic()
-    recipe = Recipe(quasars, healpix, anomaly_rate, artefact_rate, contaminants, seed, survey, program, resolution)
-    _check(recipe)
-    report = progress or NoProgress()
-    pixels = [Pixel(survey, program, number) for number in targets.choose_pixels(healpix, seed)]
-    units = list(enumerate(pixels))
-    waiting = [unit for unit in units if force or not _is_done(Path(directory), recipe, *unit)]
+    directory = Path(directory)
+    recipe = Recipe(
+        quasars, healpix, anomaly_rate, artefact_rate, contaminants, repeats, seed, survey, program, resolution
+    )
+    check(recipe)
+    planned = units(recipe)
+    stale = _stale(directory, recipe, planned)
+    waiting = [unit for unit in planned if force or not _is_done(directory, recipe, unit)]
+    n_quasars = sum(recipe.share(unit.index) for unit in waiting if not unit.is_repeat)
     if dry_run:
-        counts = {"quasars": sum(recipe.share(i) for i, _ in waiting)}
-        return StageResult("simulate", len(waiting), len(units) - len(waiting), counts=counts, dry_run=True)
+        n_skipped = len(planned) - len(waiting)
+        return StageResult("simulate", len(waiting), n_skipped, counts={"quasars": n_quasars}, dry_run=True)
 
-    report.start("simulate", sum(recipe.share(i) for i, _ in waiting), "quasars")
-    failures = []
-    for outcome in run_units(functools.partial(_simulate_unit, Path(directory), recipe), waiting, jobs):
-        if outcome.error is not None:
-            failures.append(Failure(str(outcome.unit[1]), outcome.error))
-        report.advance(recipe.share(outcome.unit[0]))
-    done = [unit for unit in units if str(unit[1]) not in {failure.unit for failure in failures}]
-    truth, counts = _write_truth(Path(directory), recipe, done)
+    report = progress or NoProgress()
+    if stale:
+        report.note(f"replacing {len(stale)} pixels that were made with other arguments")
+    truth = directory / TRUTH_NAME
+    with storage_errors(truth):
+        if stale or waiting:
+            truth.unlink(missing_ok=True)  # it must not outlive the files that it tells of
+        for pixel in stale:
+            _remove(directory, pixel)
+    failures = _run(directory, recipe, waiting, jobs, report, n_quasars)
+    counts = _write_truth(truth, directory, recipe)
     return StageResult(
         "simulate",
         n_done=len(waiting) - len(failures),
-        n_skipped=len(units) - len(waiting),
+        n_skipped=len(planned) - len(waiting),
         failures=tuple(failures),
-        paths=(Path(directory) / _HEALPIX_FOLDER, truth),
+        paths=(directory / HEALPIX_FOLDER, truth),
         counts=counts,
         seconds=time.monotonic() - started,
     )
 
 
-def _check(recipe: Recipe) -> None:
-    if recipe.quasars < 1:
-        raise ConfigError(f"quasars must be at least 1, not {recipe.quasars}")
-    if not 1 <= recipe.healpix <= recipe.quasars:
-        raise ConfigError(f"healpix must be between 1 and the number of quasars ({recipe.quasars}), not {recipe.healpix}")
-    if math.ceil(recipe.quasars / recipe.healpix) > MAX_PER_PIXEL:
-        raise ConfigError(f"more than {MAX_PER_PIXEL:,} quasars in a pixel; use more pixels (healpix)")
-    if recipe.healpix > (most := targets.footprint_size()):
-        raise ConfigError(f"the footprint has {most:,} pixels, not {recipe.healpix:,}")
-    for name in ("anomaly_rate", "artefact_rate"):
-        value = getattr(recipe, name)
-        if not 0.0 <= value <= 1.0:
-            raise ConfigError(f"{name} must be between 0 and 1, not {value}")
-    if recipe.anomaly_rate + recipe.artefact_rate > 1.0:
-        raise ConfigError("anomaly_rate and artefact_rate together exceed 1: a quasar carries one of them at most")
-    if not 0.0 <= recipe.contaminants <= 100.0:
-        raise ConfigError(f"contaminants must be between 0 and 100 per quasar, not {recipe.contaminants}")
-    if recipe.seed < 0:
-        raise ConfigError(f"seed must not be negative, not {recipe.seed}")
-    if recipe.survey not in layout.SURVEYS:
-        raise ConfigError(f"survey must be one of {', '.join(layout.SURVEYS)}, not {recipe.survey!r}")
-    if recipe.program not in layout.PROGRAMS:
-        raise ConfigError(f"program must be one of {', '.join(layout.PROGRAMS)}, not {recipe.program!r}")
+def _run(
+    directory: Path, recipe: Recipe, waiting: list[Unit], jobs: int, progress: Progress, n_quasars: int
+) -> list[Failure]:
+    progress.start("simulate", n_quasars, "quasars")
+    failures = []
+    for outcome in run_units(functools.partial(_simulate_unit, directory, recipe), waiting, jobs):
+        if outcome.error is not None:
+            failures.append(Failure(str(outcome.unit), outcome.error))
+        if not outcome.unit.is_repeat:
+            progress.advance(recipe.share(outcome.unit.index))
+    return failures
 
 
-def orders(recipe: Recipe, index: int, rng: np.random.Generator) -> list[Order]:
-    """Return what the rows of a pixel shall be, in the order of the file.
-
-    Over all pixels the planted quasars are the rates' share to within one, and every class comes up equally often.
-    """
-    first = recipe.quasars * index // recipe.healpix
-    made: list[Order] = []
-    for place in range(first, first + recipe.share(index)):
-        made.append(_order(recipe, place, rng))
-    extra = recipe.contaminants * recipe.quasars
-    count = math.floor(extra * (index + 1) / recipe.healpix) - math.floor(extra * index / recipe.healpix)
-    made += [Order(pick(rng, KINDS)) for _ in range(count)]
-    return [made[int(i)] for i in rng.permutation(len(made))]
-
-
-def _order(recipe: Recipe, place: int, rng: np.random.Generator) -> Order:
-    anomaly = _turn(place, recipe.anomaly_rate)
-    artefact = _turn(place, recipe.anomaly_rate + recipe.artefact_rate) if anomaly is None else None
-    strength = float(rng.random())
-    if anomaly is not None:
-        return Order("qso", anomaly=_nth(tuple(ANOMALIES), anomaly, recipe.seed), strength=strength)
-    if artefact is not None:
-        return Order("qso", artefact=_nth(tuple(ARTEFACTS), artefact, recipe.seed), strength=strength)
-    return Order("qso")
-
-
-def _turn(place: int, rate: float) -> int | None:
-    """Return the how-manyth planted one the quasar at `place` is if the share `rate` is planted, evenly; None: not planted."""
-    before, after = math.floor(place * rate + 1e-9), math.floor((place + 1) * rate + 1e-9)
-    return before if after > before else None
-
-
-def _nth(names: tuple[str, ...], n: int, seed: int) -> str:
-    """Return the `n`-th name of an endless list in which each round holds every name once, in random order."""
-    turn, place = divmod(n, len(names))
-    return names[int(np.random.default_rng([seed, turn, len(names)]).permutation(len(names))[place])]
-
-
-def _make_rows(recipe: Recipe, index: int, pixel: Pixel) -> list[Row]:
-    seeds = np.random.SeedSequence([recipe.seed, pixel.healpix, hash_number(f"{pixel.survey}/{pixel.program}")])
-    rng = np.random.default_rng(seeds)
-    planned = orders(recipe, index, rng)
-    tiles = targets.draw_tiles(rng, TILES_PER_PIXEL)
-    ra, dec = targets.draw_positions(rng, pixel.healpix, len(planned))
-    dust = 0.035 * float(np.exp(0.5 * rng.normal())) * np.exp(0.08 * rng.normal(size=len(planned)))
-    objids = rng.choice(8000, len(planned), replace=False) if len(planned) < 4000 else rng.permutation(len(planned) * 2)
-    children = seeds.spawn(len(planned))
-    return [
-        make_row(
-            np.random.default_rng(children[i]), order, (float(ra[i]), float(dec[i])), int(objids[i]), tiles, float(dust[i])
-        )
-        for i, order in enumerate(planned)
-    ]
-
-
-def hash_number(text: str) -> int:
-    """Return a number that stands for a text, the same in every process."""
-    return int(hash_document(text)[:8], 16)
-
-
-def _folder(directory: Path, pixel: Pixel) -> Path:
-    return layout.pixel_folder(directory / _HEALPIX_FOLDER, pixel)
-
-
-def _receipt(directory: Path, pixel: Pixel) -> Path:
-    return directory / _RECEIPTS / f"{pixel.name}.json"
-
-
-def _recipe_hash(recipe: Recipe, index: int) -> str:
-    return hash_document({**vars(recipe), "index": index, "version": qad.__version__})
-
-
-def _is_done(directory: Path, recipe: Recipe, index: int, pixel: Pixel) -> bool:
-    """Whether a pixel's files are those of this recipe: the receipt says so, and names and sizes agree."""
-    receipt = read_receipt(_receipt(directory, pixel))
-    if receipt.get("recipe") != _recipe_hash(recipe, index):
-        return False
-    folder = _folder(directory, pixel)
-    sizes = receipt.get("sizes", {})
-    return bool(sizes) and all((folder / name).is_file() and (folder / name).stat().st_size == n for name, n in sizes.items())
-
-
-def _simulate_unit(directory: Path, recipe: Recipe, unit: tuple[int, Pixel]) -> int:
+def _simulate_unit(directory: Path, recipe: Recipe, unit: Unit) -> int:
     """Make one pixel, and return its rows."""
-    index, pixel = unit
-    rows = _make_rows(recipe, index, pixel)
+    rows, tiles = make_rows(recipe, unit)
+    pixel = unit.pixel
     paths = write_pixel(_folder(directory, pixel), pixel, rows, recipe.resolution)
     document = {
-        "recipe": _recipe_hash(recipe, index),
+        "recipe": _recipe_hash(recipe, unit),
+        "pixel": [pixel.survey, pixel.program, pixel.healpix],
         "sizes": {path.name: path.stat().st_size for path in paths},
+        "tiles": [[tile.tileid, tile.petal] for tile in tiles],
         "truth": _truth_columns(pixel, rows),
     }
     write_json(_receipt(directory, pixel), document)
     return len(rows)
 
 
+def _folder(directory: Path, pixel: Pixel) -> Path:
+    return layout.pixel_folder(directory / HEALPIX_FOLDER, pixel)
+
+
+def _receipt(directory: Path, pixel: Pixel) -> Path:
+    return directory / RECEIPTS / f"{pixel.name}.json"
+
+
+def _recipe_hash(recipe: Recipe, unit: Unit) -> str:
+    document = {**vars(recipe), "index": unit.index, "repeat": unit.is_repeat, "version": qad.__version__}
+    return hash_document(document)
+
+
+def _is_done(directory: Path, recipe: Recipe, unit: Unit) -> bool:
+    """Whether a pixel's files are those of this recipe: the receipt says so, and names and sizes agree."""
+    receipt = read_receipt(_receipt(directory, unit.pixel))
+    if receipt.get("recipe") != _recipe_hash(recipe, unit):
+        return False
+    folder, sizes = _folder(directory, unit.pixel), receipt.get("sizes", {})
+    return bool(sizes) and all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items()
+    )
+
+
+def _receipts(directory: Path) -> list[dict[str, Any]]:
+    found = [read_receipt(path) for path in sorted((directory / RECEIPTS).glob("*.json"))]
+    return [receipt for receipt in found if "truth" in receipt]
+
+
+def _stale(directory: Path, recipe: Recipe, planned: list[Unit]) -> list[Pixel]:
+    """Return the pixels of this survey and its programs that another recipe has left in `directory`."""
+    wanted = {unit.pixel: _recipe_hash(recipe, unit) for unit in planned}
+    programs = {(recipe.survey, recipe.program)} | {(unit.pixel.survey, unit.pixel.program) for unit in planned}
+    stale = []
+    for receipt in _receipts(directory):
+        pixel = Pixel(*receipt["pixel"])
+        if (pixel.survey, pixel.program) in programs and wanted.get(pixel) != receipt["recipe"]:
+            stale.append(pixel)
+    return stale
+
+
+def _remove(directory: Path, pixel: Pixel) -> None:
+    """Remove the files that a receipt names, and the receipt; nothing else."""
+    receipt = _receipt(directory, pixel)
+    for name in read_receipt(receipt).get("sizes", {}):
+        (_folder(directory, pixel) / Path(name).name).unlink(missing_ok=True)
+    receipt.unlink(missing_ok=True)
+
+
 def _truth_columns(pixel: Pixel, rows: list[Row]) -> dict[str, list[Any]]:
+    planted = [row.order.anomaly or row.order.artefact for row in rows]
     return {
         "targetid": [str(row.targetid) for row in rows],
         "survey": [pixel.survey] * len(rows),
@@ -268,32 +211,37 @@ def _truth_columns(pixel: Pixel, rows: list[Row]) -> dict[str, list[Any]]:
         "z_true": [row.z_true for row in rows],
         "anomaly": [row.order.anomaly for row in rows],
         "artefact": [row.order.artefact for row in rows],
-        "strength": [row.order.strength if row.order.anomaly or row.order.artefact else None for row in rows],
+        "strength": [row.order.strength if name else None for row, name in zip(rows, planted, strict=True)],
         "snr_true": [row.snr_true for row in rows],
     }
 
 
-def _write_truth(directory: Path, recipe: Recipe, units: list[tuple[int, Pixel]]) -> tuple[Path, dict[str, float]]:
-    """Gather the truth of the pixels into one table sorted by TARGETID, and count."""
+def _write_truth(path: Path, directory: Path, recipe: Recipe) -> dict[str, float]:
+    """Gather all pixels into ``truth.parquet`` and ``tilepix.fits``, and count."""
+    receipts = _receipts(directory)
     columns: dict[str, list[Any]] = {column.name: [] for column in TRUTH.columns}
-    for _, pixel in units:
-        for name, values in read_receipt(_receipt(directory, pixel))["truth"].items():
+    for receipt in receipts:
+        for name, values in receipt["truth"].items():
             columns[name] += values
     columns["targetid"] = [int(text) for text in columns["targetid"]]
-    order = sorted(range(len(columns["targetid"])), key=columns["targetid"].__getitem__)
+    order = sorted(
+        range(len(columns["targetid"])), key=lambda i: [columns[name][i] for name in ("targetid", "survey", "program")]
+    )
     columns = {name: [values[i] for i in order] for name, values in columns.items()}
-    path = directory / "truth.parquet"
-    settings = {**vars(recipe), "healpix_numbers": [pixel.healpix for _, pixel in units]}
-    write_table(path, make_table(TRUTH, columns), TRUTH, Provenance("simulate", settings, specprod=layout.SPECPROD))
-    counts: dict[str, float] = {"rows": len(order)}
-    for kind in columns["kind"]:
-        add_counts(counts, {f"kind.{kind}": 1})
-    for name in ("anomaly", "artefact"):
-        for value in columns[name]:
-            if value is not None:
-                add_counts(counts, {f"{name}.{value}": 1})
-    counts["bytes"] = sum(f.stat().st_size for _, pixel in units for f in _folder(directory, pixel).iterdir() if f.is_file())
-    return path, counts
+    write_table(path, make_table(TRUTH, columns), TRUTH, Provenance("simulate", vars(recipe), specprod=layout.SPECPROD))
+    tilepix = [
+        (tileid, receipt["pixel"][0], receipt["pixel"][1], petal, receipt["pixel"][2])
+        for receipt in receipts
+        for tileid, petal in receipt["tiles"]
+    ]
+    write_tilepix(directory / HEALPIX_FOLDER, sorted(tilepix))
+    sizes = sum(size for receipt in receipts for size in receipt["sizes"].values())
+    return {**_count(columns), "bytes": sizes}
 
 
-__all__ = ["Recipe", "hash_file", "orders", "simulate"]
+def _count(columns: dict[str, list[Any]]) -> dict[str, float]:
+    counts: dict[str, float] = {"rows": len(columns["targetid"])}
+    for name in ("kind", "anomaly", "artefact"):
+        for value in sorted(value for value in columns[name] if value is not None):
+            add_counts(counts, {f"{name}.{value}": 1})
+    return counts

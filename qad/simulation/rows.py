@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -101,13 +102,10 @@ def make_row(
     status = _spoil(visit_rng, order, spectrum)
     if order.artefact is not None:
         artefacts.ARTEFACTS[order.artefact](spectrum, order.strength or 0.0, visit_rng)
-    visits = Visits(visits.tiles, visits.exptime, visits.fiber, status)
-    fibermap, exposures = tables.fibermap(target, visits, order)
+    fibermap, exposures = tables.fibermap(target, replace(visits, status=status), order)
     scores = tables.tsnr2(visit_rng, exposure if order.kind != "dead" else 0.0) | tables.scores(spectrum)
     redshift = tables.redshift(visit_rng, order, light, spectrum, fibermap["TARGETID"])
-    return Row(
-        order, fibermap["TARGETID"], spectrum, light.z_true, snr_true, fibermap, exposures, scores, redshift
-    )
+    return Row(order, fibermap["TARGETID"], spectrum, light.z_true, snr_true, fibermap, exposures, scores, redshift)
 
 
 def make_light(rng: np.random.Generator, order: Order, ebv: float) -> Light:
@@ -116,7 +114,9 @@ def make_light(rng: np.random.Generator, order: Order, ebv: float) -> Light:
     if order.kind in ("sky", "dead"):
         return Light(np.zeros_like(wave), None, float(rng.uniform(0.0, 1.7)), "GALAXY", "")
     if order.kind == "qso":
-        quasar = anomalies.draw_anomaly(rng, order.anomaly, order.strength or 0.0) if order.anomaly else draw_quasar(rng)
+        quasar = (
+            anomalies.draw_anomaly(rng, order.anomaly, order.strength or 0.0) if order.anomaly else draw_quasar(rng)
+        )
         raw, r_mag = anomalies.incident(quasar, wave, rng), quasar.r_mag
         z_fit = quasar.z if quasar.z_claimed is None else quasar.z_claimed
         light = Light(raw, quasar.z, z_fit, "QSO", "HIZ" if z_fit > 1.5 else "LOZ")
@@ -127,13 +127,15 @@ def make_light(rng: np.random.Generator, order: Order, ebv: float) -> Light:
         raw, z = contaminants.draw_galaxy(rng, wave)
         shape = str(rng.choice(("REX", "EXP", "DEV", "SER")))
         r_mag, light = draw(rng, R_MAG_DENSITY), Light(raw, z, z, "GALAXY", "", shape)
-    reddened = raw * 10.0 ** (-0.4 * ebv * _EXTINCTION)
+    reddened = raw * 10.0 ** (-0.4 * ebv * _extinction())
     wanted = targets.flux_of_magnitude(r_mag)
     light.flux = reddened * (wanted / targets.synthetic_fluxes(wave, reddened)["r"])
     return light
 
 
-_EXTINCTION = extinction_per_ebv(sky.WAVE)
+@lru_cache(maxsize=1)
+def _extinction() -> Array:
+    return extinction_per_ebv(sky.WAVE)
 
 
 def _visits(
@@ -144,10 +146,10 @@ def _visits(
     count = 1 + int(rng.choice(4, p=EXPOSURES[is_high]))
     chosen = [tiles[int(i)] for i in np.sort(rng.choice(len(tiles), min(count, len(tiles)), replace=False))]
     exptime = [float(1000.0 * np.exp(0.12 * rng.normal())) for _ in chosen]
-    fiber = int(rng.integers(500)) + 500 * chosen[0].petal
+    fibers = [int(rng.integers(targets.PETAL_FIBERS)) + targets.PETAL_FIBERS * tile.petal for tile in chosen]
     if order.artefact == "false_absorption":
-        fiber = artefacts.FAULTY_FIBER
-    return Visits(chosen, exptime, fiber, 0), sum(exptime) / 1000.0
+        fibers = [artefacts.FAULTY_FIBER] * len(chosen)
+    return Visits(chosen, exptime, fibers), sum(exptime) / 1000.0
 
 
 def _spoil(rng: np.random.Generator, order: Order, spectrum: Spectrum) -> int:

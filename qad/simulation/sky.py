@@ -15,7 +15,7 @@ from qad.desi.datamodel import CAMERA_FIRST, CAMERA_PIXELS
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
 
 Array = NDArray[np.float64]
-WAVE: Array = WAVE_START + WAVE_STEP * np.arange(N_WAVE)
+WAVE: Array = WAVE_START + WAVE_STEP * np.arange(N_WAVE, dtype=np.float64)
 """The merged grid, Å."""
 CAMERAS = ("b", "r", "z")
 LINE_SIGMA = 1.1

@@ -82,8 +82,8 @@ def star(wave: Array, kind: str, temperature: float) -> Array:
     if kind == "M":
         for head, length in _TIO_BANDS:
             inside = wave > head
-            depth = 0.9 * (3800.0 - temperature) / 600.0
-            flux[inside] *= np.exp(-depth * np.exp(-(wave[inside] - head) / length))
+            strongest = 0.9 * (3800.0 - temperature) / 600.0
+            flux[inside] *= np.exp(-strongest * np.exp(-(wave[inside] - head) / length))
     return np.asarray(flux / flux.mean())
 
 

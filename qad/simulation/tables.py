@@ -54,98 +54,146 @@ class Light:
 
 @dataclass(frozen=True)
 class Visits:
-    """How a target was observed: visits and their exposure times (s), the fibre, its status."""
+    """How a target was observed: visits, their exposure times (s) and fibres, and the coadd's fibre status."""
 
     tiles: Sequence[targets.Tile]
     exptime: Sequence[float]
-    fiber: int
-    status: int
+    fibers: Sequence[int]
+    status: int = 0
 
 
-def _fibermap(
-    rng: np.random.Generator,
-    order: Order,
-    light: _Light,
-    place: tuple[float, float],
-    objid: int,
-    visits: Sequence[targets.Tile],
-    exptime: Sequence[float],
-    status: int,
-    ebv: float,
-    fiber: int,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    ra, dec = place
+def target_columns(
+    rng: np.random.Generator, order: Order, light: Light, place: targets.Place, survey: str
+) -> dict[str, Any]:
+    """Return what FIBERMAP says of a target whoever observes it: place, identifier, photometry, targeting."""
     is_target = order.kind not in ("sky", "dead")
-    brickname, brickid, _ = targets.brick(ra, dec)
-    release = targets.RELEASE_NORTH if dec > 32.375 else targets.RELEASE_SOUTH
-    if order.kind == "dead":
-        targetid = targets.unassigned_targetid(visits[0].tileid, 1000 * visits[0].petal + objid % 1000)
-    else:
-        targetid = targets.encode_targetid(release, brickid, objid, order.kind == "sky")
     is_point = light.morphtype == "PSF"
+    release = targets.RELEASE_NORTH if place.dec > targets.NORTH_DEC else targets.RELEASE_SOUTH
+    brickname, brickid = targets.brick(place.ra, place.dec)
+    fluxes = targets.synthetic_fluxes(sky.WAVE, light.flux)
+    bits = targets.DESI_TARGET[order.kind]
+    return {
+        "TARGETID": targets.encode_targetid(release, brickid, place.objid, order.kind == "sky"),
+        "TARGET_RA": place.ra,
+        "TARGET_DEC": place.dec,
+        "FA_TARGET": bits,
+        "FA_TYPE": 1 if is_target else 4,
+        "OBJTYPE": {"sky": "SKY", "dead": ""}.get(order.kind, "TGT"),
+        "SUBPRIORITY": float(rng.random()),
+        "OBSCONDITIONS": 1,
+        "RELEASE": release if is_target else 0,
+        "BRICKNAME": brickname,
+        "BRICKID": brickid,
+        "BRICK_OBJID": place.objid,
+        "MORPHTYPE": light.morphtype if is_target else "",
+        "EBV": place.ebv if is_target else 0.0,
+        "SERSIC": 0.0 if is_point else 1.0,
+        "SHAPE_R": 0.0 if is_point else float(rng.uniform(0.2, 1.5)),
+        "PHOTSYS": ("N" if release == targets.RELEASE_NORTH else "S") if is_target else "",
+        "PRIORITY_INIT": targets.PRIORITY if is_target else 0,
+        "NUMOBS_INIT": 4 if is_target else 0,
+        f"{survey.upper()}_DESI_TARGET" if survey.startswith("sv") else "DESI_TARGET": bits,
+        "PLATE_RA": place.ra,
+        "PLATE_DEC": place.dec,
+        "MEAN_FIBER_RA": place.ra,
+        "MEAN_FIBER_DEC": place.dec,
+        **_gaia(rng, order, fluxes, is_target and is_point),
+        **targets.photometry(rng, fluxes, order.kind, is_point),
+    }
+
+
+def _gaia(rng: np.random.Generator, order: Order, fluxes: dict[str, float], may_be_in: bool) -> dict[str, Any]:
+    """Return the columns that come from Gaia; faint and extended targets are not in it."""
+    g_mag = 22.5 - 2.5 * float(np.log10(max(fluxes["g"], 1e-3)))
     is_near = order.kind == "star" or order.anomaly == "star"
     motion = rng.normal(0.0, 8.0 if is_near else 0.3, 2)
-    fluxes = targets.synthetic_fluxes(sky.WAVE, light.flux)
-    g_mag = 22.5 - 2.5 * np.log10(max(fluxes["g"], 1e-3))
-    in_gaia = is_target and is_point and g_mag < 20.7
-    specflux = float(np.clip(rng.normal(0.79, 0.015), 0.5, 1.0))
-    priority = 3400 if is_target else 0
-    n_alive = 0 if order.kind == "dead" else len(visits)
-    fibermap: dict[str, Any] = {
-        "TARGETID": targetid, "COADD_FIBERSTATUS": status, "TARGET_RA": ra, "TARGET_DEC": dec,
-        "PMRA": float(motion[0]) if in_gaia else 0.0, "PMDEC": float(motion[1]) if in_gaia else 0.0,
-        "REF_EPOCH": 2015.5 if in_gaia else 0.0, "FA_TARGET": targets.DESI_TARGET[order.kind], "FA_TYPE": 1 if is_target else 4,
-        "OBJTYPE": {"sky": "SKY", "dead": ""}.get(order.kind, "TGT"), "SUBPRIORITY": float(rng.random()), "OBSCONDITIONS": 1,
-        "RELEASE": release if is_target else 0, "BRICKNAME": brickname, "BRICKID": brickid, "BRICK_OBJID": objid,
-        "MORPHTYPE": light.morphtype if is_target else "", "EBV": ebv if is_target else 0.0, "MASKBITS": 0,
-        "SERSIC": 0.0 if is_point else 1.0, "SHAPE_R": 0.0 if is_point else float(rng.uniform(0.2, 1.5)),
-        "REF_ID": int(rng.integers(1 << 58, 1 << 62)) if in_gaia else 0, "REF_CAT": "G2" if in_gaia else "",
-        "GAIA_PHOT_G_MEAN_MAG": g_mag if in_gaia else 0.0, "GAIA_PHOT_BP_MEAN_MAG": g_mag + 0.2 if in_gaia else 0.0,
-        "GAIA_PHOT_RP_MEAN_MAG": g_mag - 0.4 if in_gaia else 0.0,
-        "PARALLAX": float(rng.normal(0.6 if is_near else 0.0, 0.3)) if in_gaia else 0.0,
-        "PHOTSYS": ("N" if release == targets.RELEASE_NORTH else "S") if is_target else "",
-        "PRIORITY_INIT": priority, "NUMOBS_INIT": 4 if is_target else 0, "DESI_TARGET": targets.DESI_TARGET[order.kind],
-        "PLATE_RA": ra, "PLATE_DEC": dec, "COADD_NUMEXP": n_alive, "COADD_EXPTIME": sum(exptime) if n_alive else 0.0,
-        "COADD_NUMNIGHT": n_alive, "COADD_NUMTILE": n_alive, "MEAN_FIBER_RA": ra, "MEAN_FIBER_DEC": dec,
-        "MEAN_PSF_TO_FIBER_SPECFLUX": specflux if is_target else 0.0,
-        **targets.photometry(rng, fluxes, order.kind, is_point),
-    }  # fmt: skip
+    parallax, source = rng.normal(0.6 if is_near else 0.0, 0.3), rng.integers(1 << 58, 1 << 62)
+    if not may_be_in or g_mag > targets.GAIA_LIMIT:
+        return {}
+    return {
+        "PMRA": float(motion[0]),
+        "PMDEC": float(motion[1]),
+        "REF_EPOCH": 2015.5,
+        "REF_ID": int(source),
+        "REF_CAT": "G2",
+        "GAIA_PHOT_G_MEAN_MAG": g_mag,
+        "GAIA_PHOT_BP_MEAN_MAG": g_mag + 0.2,
+        "GAIA_PHOT_RP_MEAN_MAG": g_mag - 0.4,
+        "PARALLAX": float(parallax),
+    }
+
+
+def fibermap(target: dict[str, Any], visits: Visits, order: Order) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the row of FIBERMAP and those of EXP_FIBERMAP."""
+    is_dead, has_source = order.kind == "dead", order.kind not in ("sky", "dead")
+    row = dict(target)
+    if is_dead:
+        row["TARGETID"] = targets.unassigned_targetid(visits.tiles[0].tileid, target["BRICK_OBJID"])
+    specflux = targets.PSF_TO_FIBER_SPECFLUX if has_source else 0.0
+    n_exposures = 0 if is_dead else len(visits.tiles)
+    row |= {
+        "COADD_FIBERSTATUS": visits.status,
+        "COADD_NUMEXP": n_exposures,
+        "COADD_EXPTIME": sum(visits.exptime) if n_exposures else 0.0,
+        "COADD_NUMNIGHT": n_exposures,
+        "COADD_NUMTILE": n_exposures,
+        "MEAN_PSF_TO_FIBER_SPECFLUX": specflux,
+    }
     exposures = [
         {
-            "TARGETID": targetid, "PRIORITY": priority, "SUBPRIORITY": fibermap["SUBPRIORITY"], "NIGHT": visit.night,
-            "EXPID": visit.expid, "MJD": visit.mjd, "TILEID": visit.tileid, "EXPTIME": seconds,
-            "PETAL_LOC": fiber // 500, "DEVICE_LOC": fiber % 500, "LOCATION": 1000 * (fiber // 500) + fiber % 500, "FIBER": fiber,
-            "FIBERSTATUS": status, "LAMBDA_REF": 5400.0, "PLATE_RA": ra, "PLATE_DEC": dec, "NUM_ITER": 2,
-            "FIBER_RA": ra, "FIBER_DEC": dec, "PSF_TO_FIBER_SPECFLUX": fibermap["MEAN_PSF_TO_FIBER_SPECFLUX"],
+            "TARGETID": row["TARGETID"],
+            "PRIORITY": row["PRIORITY_INIT"],
+            "SUBPRIORITY": row["SUBPRIORITY"],
+            "NIGHT": tile.night,
+            "EXPID": tile.expid,
+            "MJD": tile.mjd,
+            "TILEID": tile.tileid,
+            "EXPTIME": seconds,
+            "PETAL_LOC": fiber // targets.PETAL_FIBERS,
+            "DEVICE_LOC": fiber % targets.PETAL_FIBERS,
+            "LOCATION": 1000 * (fiber // targets.PETAL_FIBERS) + fiber % targets.PETAL_FIBERS,
+            "FIBER": fiber,
+            "FIBERSTATUS": visits.status,
+            "LAMBDA_REF": 5400.0,
+            "PLATE_RA": row["TARGET_RA"],
+            "PLATE_DEC": row["TARGET_DEC"],
+            "NUM_ITER": 2,
+            "FIBER_RA": row["TARGET_RA"],
+            "FIBER_DEC": row["TARGET_DEC"],
+            "PSF_TO_FIBER_SPECFLUX": specflux,
         }
-        for visit, seconds in zip(visits, exptime, strict=True)
-    ]  # fmt: skip
-    return fibermap, exposures
+        for tile, seconds, fiber in zip(visits.tiles, visits.exptime, visits.fibers, strict=True)
+    ]
+    return row, exposures
 
 
-def _tsnr2(rng: np.random.Generator, exposures: float, dead: bool) -> dict[str, float]:
-    scale = 0.0 if dead else exposures * float(np.exp(0.1 * rng.normal()))
-    scores = {}
+def tsnr2(rng: np.random.Generator, exposures: float) -> dict[str, float]:
+    """Return the TSNR2 columns of `exposures` times 1000 s of dark time."""
+    scale = exposures * float(np.exp(0.1 * rng.normal()))
+    columns: dict[str, float] = {}
     for kind in TSNR2_KINDS:
         parts = [scale * value for value in _TSNR2[kind]]
-        scores |= {f"TSNR2_{kind}_{camera}": part for camera, part in zip("BRZ", parts, strict=True)}
-        scores[f"TSNR2_{kind}"] = sum(parts)
-    return scores
+        columns |= {f"TSNR2_{kind}_{camera}": part for camera, part in zip("BRZ", parts, strict=True)}
+        columns[f"TSNR2_{kind}"] = sum(parts)
+    return columns
 
 
-def _scores(spectrum: Spectrum) -> dict[str, float]:
-    scores = {}
+def scores(spectrum: Spectrum) -> dict[str, float]:
+    """Return the COADD columns of SCORES: sum and median of flux, and median S/N, per camera."""
+    columns = {}
     for camera in sky.CAMERAS:
         flux, ivar = spectrum.flux[camera], spectrum.ivar[camera]
         good = ivar > 0
         name = f"COADD_{{}}_{camera.upper()}"
-        scores[f"INTEG_{name.format('FLUX')}"] = float(flux.sum() * 0.8)
-        scores[f"MEDIAN_{name.format('FLUX')}"] = float(np.median(flux))
-        scores[f"MEDIAN_{name.format('SNR')}"] = float(np.median(flux[good] * np.sqrt(ivar[good]))) if good.any() else 0.0
-    return scores
+        columns[f"INTEG_{name.format('FLUX')}"] = float(flux.sum() * 0.8)
+        columns[f"MEDIAN_{name.format('FLUX')}"] = float(np.median(flux))
+        columns[f"MEDIAN_{name.format('SNR')}"] = (
+            float(np.median(flux[good] * np.sqrt(ivar[good]))) if good.any() else 0.0
+        )
+    return columns
 
 
-def _redshift(rng: np.random.Generator, order: Order, light: _Light, spectrum: Spectrum, targetid: int) -> dict[str, Any]:
+def redshift(rng: np.random.Generator, order: Order, light: Light, spectrum: Spectrum, targetid: int) -> dict[str, Any]:
     """Return the row of REDSHIFTS as redrock might have found it."""
     n_pixels = sum(int((spectrum.ivar[camera] > 0).sum()) for camera in sky.CAMERAS)
     z, spectype, subtype, zwarn = light.z_fit, light.spectype, light.subtype, 0

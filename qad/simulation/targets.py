@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,17 @@ Array = NDArray[np.float64]
 RELEASE_SOUTH, RELEASE_NORTH = 9010, 9011
 """Data releases of the Legacy Surveys' imaging that DESI TARGETIDs carry (desitarget)."""
 SKY_BIT = 1 << 59
+NORTH_DEC = 32.375
+"""North of it, deg, imaging is that of BASS and MzLS (Dey et al. 2019, AJ 157, 168)."""
+GAIA_LIMIT = 20.7
+"""Faintest g magnitude in Gaia DR2."""
+PRIORITY = 3400
+PETAL_FIBERS = 500
+PSF_TO_FIBER_SPECFLUX = 0.79
+"""Share of a point source's light that enters a fibre (median of the iron and fuji files)."""
 DESI_TARGET = {"qso": 1 << 2, "galaxy": 1 << 1, "star": 1 << 2, "sky": 1 << 32, "dead": 0}
 """Targeting bits QSO, ELG and SKY (desitarget.targetmask); most stars among the spectra were targeted as quasars."""
 _BRICK_DEG = 0.25
-_PLATE_SCALE_DEG = 5.0
 _BANDS = {"g": (4050.0, 5500.0), "r": (5650.0, 7150.0), "z": (8450.0, 9820.0)}
 """Half-power limits of the imaging bands, Å (DECam; Dey et al. 2019, AJ 157, 168); z ends where the spectra do."""
 DEPTH_IVAR = {"g": 1500.0, "r": 700.0, "z": 130.0, "w1": 3.5, "w2": 0.9}
@@ -32,6 +40,16 @@ DEC_RANGE = (-15.0, 75.0)
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a target is: position, deg, its number in the imaging brick, and Galactic E(B-V), mag."""
+
+    ra: float
+    dec: float
+    objid: int
+    ebv: float
+
+
+@dataclass(frozen=True)
 class Tile:
     """One visit of the telescope."""
 
@@ -42,23 +60,23 @@ class Tile:
     petal: int
 
 
-def choose_pixels(count: int, seed: int) -> list[int]:
-    """Return `count` different healpix pixels (nside 64, nested) within DESI's footprint, sorted."""
-    from astropy import units
-    from astropy_healpix import HEALPix
+@lru_cache(maxsize=1)
+def footprint() -> NDArray[np.int64]:
+    """Return the healpix pixels (nside 64, nested) that lie where DESI observes, sorted."""
+    from astropy_healpix import HEALPix  # type: ignore[import-untyped]
 
-    order = np.random.default_rng([seed, 64]).permutation(N_PIXELS)
-    lon, lat = HEALPix(NSIDE, order="nested").healpix_to_lonlat(order)
-    ra, dec = lon.to_value(units.rad), lat.to_value(units.rad)
+    pixels = np.arange(N_PIXELS)
+    lon, lat = HEALPix(NSIDE, order="nested").healpix_to_lonlat(pixels)
+    ra, dec = lon.to_value("rad"), lat.to_value("rad")
     place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
     latitude = np.degrees(np.arcsin(place @ _GALACTIC_POLE))
     inside = (np.abs(latitude) > MIN_LATITUDE_DEG) & (np.degrees(dec) > DEC_RANGE[0]) & (np.degrees(dec) < DEC_RANGE[1])
-    return sorted(int(pixel) for pixel in order[inside][:count])
+    return pixels[inside]
 
 
-def footprint_size() -> int:
-    """Return how many pixels :func:`choose_pixels` chooses from."""
-    return len(choose_pixels(N_PIXELS, 0))
+def choose_pixels(count: int, seed: int) -> list[int]:
+    """Return `count` different pixels of the footprint, sorted."""
+    return sorted(int(pixel) for pixel in np.random.default_rng([seed, NSIDE]).permutation(footprint())[:count])
 
 
 def draw_positions(rng: np.random.Generator, healpix: int, count: int) -> tuple[Array, Array]:
@@ -70,17 +88,23 @@ def draw_positions(rng: np.random.Generator, healpix: int, count: int) -> tuple[
     return lon.to_value("deg") % 360.0, lat.to_value("deg")
 
 
-def brick(ra: float, dec: float) -> tuple[str, int, int]:
-    """Return the name, number and offset-free row of the imaging brick that holds a place (desiutil.brick's scheme)."""
-    rows = round(180.0 / _BRICK_DEG) + 1
-    row = int(np.clip(np.floor((dec + 90.0 + _BRICK_DEG / 2) / _BRICK_DEG), 0, rows - 1))
-    centres = np.clip(-90.0 + _BRICK_DEG * np.arange(rows), -90.0, 90.0)
-    columns = np.maximum(2 * np.ceil(180.0 / _BRICK_DEG * np.cos(np.radians(centres))), 1).astype(int)
+def brick(ra: float, dec: float) -> tuple[str, int]:
+    """Return name and number of the imaging brick that holds a place, deg: the scheme of desiutil.brick."""
+    centres, columns, first = _brick_rows()
+    row = int(np.clip(np.floor((dec + 90.0 + _BRICK_DEG / 2) / _BRICK_DEG), 0, centres.size - 1))
     column = int(ra / 360.0 * columns[row])
-    number = int(columns[:row].sum()) + column + 1
-    centre = (column + 0.5) * 360.0 / columns[row]
+    centre_ra = (column + 0.5) * 360.0 / columns[row]
     sign = "p" if centres[row] >= 0 else "m"
-    return f"{int(centre * 10):04d}{sign}{round(abs(centres[row]) * 10):03d}", number, row
+    return f"{int(centre_ra * 10):04d}{sign}{int(abs(centres[row]) * 10):03d}", int(first[row]) + column + 1
+
+
+@lru_cache(maxsize=1)
+def _brick_rows() -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Return declination of each row of bricks, its number of bricks, and the bricks in the rows before it."""
+    centres = np.clip(-90.0 + _BRICK_DEG * np.arange(round(180.0 / _BRICK_DEG) + 1), -90.0, 90.0)
+    width = np.maximum(np.cos(np.radians(np.abs(centres) - _BRICK_DEG / 2)), 0.0)
+    columns = np.maximum(2 * np.ceil(180.0 / _BRICK_DEG * width), 1).astype(np.int64)
+    return centres, columns, np.concatenate([[0], np.cumsum(columns)[:-1]])
 
 
 def encode_targetid(release: int, brickid: int, objid: int, is_sky: bool = False) -> int:
@@ -88,9 +112,9 @@ def encode_targetid(release: int, brickid: int, objid: int, is_sky: bool = False
     return (SKY_BIT if is_sky else 0) | release << 42 | brickid << 22 | objid
 
 
-def unassigned_targetid(tileid: int, location: int) -> int:
+def unassigned_targetid(tileid: int, number: int) -> int:
     """Return the negative identifier that DESI gives to a fibre without a target."""
-    return -(tileid * 10_000 + location)
+    return -(tileid * 10_000 + number)
 
 
 def draw_tiles(rng: np.random.Generator, count: int) -> list[Tile]:
@@ -102,7 +126,9 @@ def draw_tiles(rng: np.random.Generator, count: int) -> list[Tile]:
         date = np.datetime64("2021-05-14") + int(day)
         night = int(str(date).replace("-", ""))
         mjd = 59_348.3 + float(day) + 0.3 * float(rng.random())
-        tiles.append(Tile(first + 17 * i, night, 88_000 + 110 * int(day) + int(rng.integers(90)), mjd, int(rng.integers(10))))
+        tiles.append(
+            Tile(first + 17 * i, night, 88_000 + 110 * int(day) + int(rng.integers(90)), mjd, int(rng.integers(10)))
+        )
     return tiles
 
 

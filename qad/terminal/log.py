@@ -36,7 +36,7 @@ class JsonLines(logging.Formatter):
 class LogFile(logging.FileHandler):
     """A log file that gives way: what cannot be written (disk full) must not hide the error that ends the run."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Say nothing of a full disk, which the run reports itself."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)

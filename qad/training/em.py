@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qad.models.factor import STUDENT_NU, FactorModel, residual, solve, student_weight, total_weight
+from qad.models.threads import one_blas_thread
 from qad.models.windows import Group, groups
 
 COARSE = 16
@@ -29,7 +30,8 @@ CLIP = 9.0
 """Squared residual, in units of the total variance, beyond which a pixel counts no more towards psi."""
 CLIPPED_MEAN = 0.99499
 """Mean of min(x^2, CLIP) of a unit normal x: what clipping takes from pure noise is given back."""
-MIN_VARIANCE = 1e-6
+MIN_SCATTER = 0.02
+"""psi is at least the square of this share of the mean spectrum: fluxes are not calibrated better than that."""
 TRIM_AFTER = 0.3
 """Share of the passes before trimming starts: the misfit must mean something first."""
 BLOCK = 16
@@ -115,7 +117,21 @@ def fit_factor_model(
     Fit
         Its factors are ordered by the signal that they carry, and their signs fixed, so that equal models look equal.
     """
-    start = np.asarray(start, np.int64)
+    with one_blas_thread():
+        return _fit(flux, ivar, np.asarray(start, np.int64), n_rest, n_latent, iterations, trim, seed, after_pass)
+
+
+def _fit(
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    start: np.ndarray,
+    n_rest: int,
+    n_latent: int,
+    iterations: int,
+    trim: float,
+    seed: int,
+    after_pass: Callable[[], None],
+) -> Fit:
     coarse_rest = -(-n_rest // COARSE) + 2  # a window that starts inside a bin reaches into one bin more
     coarse = bin_windows(flux, ivar, start, COARSE)
     trials = [
@@ -137,14 +153,15 @@ def describe(
     latent = np.empty((len(rows), model.n_latent), np.float32)
     spread = np.empty_like(latent)
     misfit, signal = np.empty(len(rows)), np.empty(len(rows))
-    for group in groups(flux, ivar, start, rows):
-        weight = total_weight(group, model.variance)
-        h, covariance = model.solve_robust(group, weight)
-        here = place[group.rows]
-        latent[here] = h
-        spread[here] = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-        misfit[here] = block_misfit(residual(model, group, h), weight)
-        signal[here] = log_signal(group.ivar)
+    with one_blas_thread():
+        for group in groups(flux, ivar, start, rows):
+            weight = total_weight(group, model.variance)
+            h, covariance = model.solve_robust(group, weight)
+            here = place[group.rows]
+            latent[here] = h
+            spread[here] = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+            misfit[here] = block_misfit(residual(model, group, h), weight)
+            signal[here] = log_signal(group.ivar)
     return latent, spread, misfit, signal
 
 
@@ -361,7 +378,7 @@ def _maximise(
     latent = np.linalg.solve(root, (latent - centre).T).T
 
     variance = _running_sum(sums.excess, smooth_px) / np.maximum(_running_sum(sums.squared, smooth_px), 1e-300)
-    variance = np.maximum(variance, MIN_VARIANCE)
+    variance = np.maximum(variance, np.square(MIN_SCATTER * np.maximum(mean, 0.1 * np.median(mean[covered]))))
     fitted = replace(
         model,
         mean=mean.astype(np.float32),

@@ -11,7 +11,8 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qad.desi.coadd import TEXT, CoaddFile, first_rows
+from qad.desi.coadd import CoaddFile
+from qad.desi.columns import TEXT, first_rows
 from qad.desi.redrock import read_redshifts
 from qad.errors import InputError
 

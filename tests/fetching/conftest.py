@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from made_release import SMALL, write_pixel
 from s3server import FaultProxy, S3Server, find_weed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_aws_settings_from_outside() -> Iterator[None]:
+    """A user's own AWS settings and proxies must not change what a test sees."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setenv("no_proxy", "127.0.0.1")
+        yield
+
 
 @pytest.fixture(scope="session")
 def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,7 +53,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory, small_release: Path) -> Iterato
         server.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def proxy(s3: S3Server) -> Iterator[FaultProxy]:
     """A proxy in front of the server, faultless until told otherwise."""
     running = FaultProxy(s3.port)

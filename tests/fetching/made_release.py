@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 
 from qad.desi.layout import checksum_name, coadd_name, pixel_folder, redrock_name
 from qad.work.units import Pixel
@@ -16,8 +17,6 @@ SMALL = (Pixel("main", "dark", 47), Pixel("main", "dark", 48), Pixel("sv3", "bri
 
 def write_fits(path: Path, seed: int, n_rows: int, checksum: bool = True) -> None:
     """Write a file with a table and images in the release's manner, with CHECKSUM and DATASUM."""
-    from astropy.io import fits
-
     rng = np.random.default_rng(seed)
     names = ("B_FLUX", "B_IVAR")
     images = [fits.ImageHDU(rng.normal(size=(n_rows, 2751)).astype(np.float32), name=name) for name in names]

@@ -196,6 +196,10 @@ class Exchange:
 Fault = Callable[[Exchange], None]
 
 
+def no_fault(exchange: Exchange) -> None:
+    """Leave an answer as it is."""
+
+
 @dataclass
 class FaultProxy:
     """An HTTP proxy in front of a server, in a thread of its own.
@@ -213,7 +217,7 @@ class FaultProxy:
     """
 
     upstream_port: int
-    fault: Fault = lambda exchange: None
+    fault: Fault = no_fault
     delay_s: float = 0.0
     sent: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -231,7 +235,7 @@ class FaultProxy:
         """What to give as --endpoint-url."""
         return f"http://127.0.0.1:{self.port}"
 
-    def reset(self, fault: Fault = lambda exchange: None) -> None:
+    def reset(self, fault: Fault = no_fault) -> None:
         """Forget what passed, and set another fault."""
         self.fault = fault
         self.sent, self.requests, self._counts = {}, [], {}
@@ -278,8 +282,11 @@ class FaultProxy:
         method, target, _ = head.split(" ", 2)
         path = target.partition("?")[0]
         self.requests.append(f"{method} {target}")
+        sent = self.sent  # an answer that outlives a reset must not count for the next client
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.upstream_port)
-        up_writer.write(re.sub(r"(?im)^connection:.*\r\n", "", head)[:-2].encode("latin-1") + b"Connection: close\r\n\r\n")
+        up_writer.write(
+            re.sub(r"(?im)^connection:.*\r\n", "", head)[:-2].encode("latin-1") + b"Connection: close\r\n\r\n"
+        )
         raw_head = (await up_reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         lines = raw_head[:-4].split("\r\n")
         _, status, reason = (*lines[0].split(" ", 2), "")[:3]
@@ -288,18 +295,27 @@ class FaultProxy:
         up_writer.close()
         if any(k.lower() == "transfer-encoding" for k, _ in headers):
             body = _unchunk(body)
-            headers = [(k, v) for k, v in headers if k.lower() != "transfer-encoding"] + [("Content-Length", str(len(body)))]
+            headers = [(k, v) for k, v in headers if k.lower() != "transfer-encoding"] + [
+                ("Content-Length", str(len(body)))
+            ]
         headers = [(k, v) for k, v in headers if k.lower() != "connection"]
         asked = re.search(r"(?im)^range: bytes=(\d+)-(\d+)", head)
         number = self._counts.get(path, 0)
         self._counts[path] = number + 1
         found = Exchange(
-            method, target, (int(asked[1]), int(asked[2])) if asked else None, number, int(status), reason, headers, body
+            method,
+            target,
+            (int(asked[1]), int(asked[2])) if asked else None,
+            number,
+            int(status),
+            reason,
+            headers,
+            body,
         )
         self.fault(found)
-        return await self._answer(found, path, writer)
+        return await self._answer(found, path, sent, writer)
 
-    async def _answer(self, found: Exchange, path: str, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, found: Exchange, path: str, sent: dict[str, int], writer: asyncio.StreamWriter) -> bool:
         lines = [f"HTTP/1.1 {found.status} {found.reason}", *(f"{name}: {value}" for name, value in found.headers)]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         end = min(n for n in (len(found.body), found.cut_at, found.stall_at) if n is not None)
@@ -307,7 +323,7 @@ class FaultProxy:
             piece = found.body[start : min(start + 65536, end)]
             writer.write(piece)
             await writer.drain()
-            self.sent[path] = self.sent.get(path, 0) + len(piece)
+            sent[path] = sent.get(path, 0) + len(piece)
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
         await writer.drain()

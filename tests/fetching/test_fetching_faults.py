@@ -85,12 +85,14 @@ def other_bytes(found: Exchange) -> None:
 def other_range(found: Exchange) -> None:
     assert found.range is not None
     first, last = found.range
-    size = dict((k.lower(), v) for k, v in found.headers)["content-range"].rpartition("/")[2]
+    size = {k.lower(): v for k, v in found.headers}["content-range"].rpartition("/")[2]
     found.set_header("Content-Range", f"bytes {first + 1}-{last + 1}/{size}")
 
 
 def slow_down(found: Exchange) -> None:
-    body = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+    body = (
+        b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+    )
     found.replace(503, "Slow Down", body, "application/xml", Retry_After="0.2")
 
 
@@ -128,10 +130,13 @@ PASSING = [
 ]
 
 
-@pytest.mark.parametrize("spoil", PASSING, ids=lambda spoil: spoil.__name__)
-@pytest.mark.parametrize("ending", [COADD, LIST], ids=["coadd", "list"])
+@pytest.mark.parametrize(
+    ("ending", "spoil"),
+    [*((COADD, spoil) for spoil in PASSING), *((LIST, spoil) for spoil in (cut, flip, shorten, login_page))],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_a_fault_that_passes_leaves_a_whole_release(
-    proxy: FaultProxy, tmp_path: Path, small_release: Path, spoil: Callable[[Exchange], None], ending: str
+    proxy: FaultProxy, tmp_path: Path, small_release: Path, ending: str, spoil: Callable[[Exchange], None]
 ) -> None:
     proxy.reset(on(ending, spoil))
     result = bring(proxy, tmp_path)
@@ -224,7 +229,7 @@ def test_other_bytes_each_time_are_given_up_too(proxy: FaultProxy, tmp_path: Pat
     assert not list(tmp_path.rglob(f"*{COADD}*"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def own_prefix(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Pixel]:
     """A release of one pixel (2.6 MB coadd) that a test may change, served under a prefix of its own."""
     root = tmp_path_factory.mktemp("own")
@@ -428,7 +433,9 @@ def test_a_folder_of_more_than_a_thousand_keys_is_listed_to_its_end(
     client.close()
     result = bring(proxy, tmp_path, source=f"s3://{BUCKET}/{root.name}")
     assert (result.n_done, result.counts["files_fetched"]) == (1, 3)
-    assert sorted(tree_bytes(tmp_path / "raw")) == [f"dr1/healpix/main/dark/0/47/{p.name}" for p in sorted(folder.iterdir())]
+    assert sorted(tree_bytes(tmp_path / "raw")) == [
+        f"dr1/healpix/main/dark/0/47/{p.name}" for p in sorted(folder.iterdir())
+    ]
     assert any("continuation-token" in line for line in proxy.requests)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,20 @@ def test_impossible_setting_is_exit_2(work: Path, flags: list[str]) -> None:
     done = qad("--root", work, *flags)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def limit_file_size() -> None:
+    """Let no file grow beyond 100 kB: what a full disk does, as far as a program can tell."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def test_full_disk_is_exit_5_and_leaves_nothing_half_written(work: Path) -> None:
+    command = [sys.executable, "-m", "qad", "build-grid", "--root", str(work), "--shards", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit_file_size)
+    assert done.returncode == 5, done.stderr
+    assert "no space left" in done.stderr
+    assert not [p for p in (work / "grid").rglob("*") if p.is_file()]
+    assert qad("--root", work, "--shards", "2").returncode == 0
 
 
 def test_unwritable_grid_is_exit_5(work: Path) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import qad
 from qad.config import Config
 from qad.desi.dust import transmission
 from qad.errors import InputError
@@ -216,14 +217,14 @@ def test_one_spike_costs_one_pixel(tmp_path: Path, configured: Configured, quasa
 def test_missing_ebv_is_counted_and_not_dereddened(
     tmp_path: Path, configured: Configured, quasars: Quasars, put_spectra: Put
 ) -> None:
-    columns = quasars(3)
-    columns["ebv"] = pa.array([0.1, None, float("nan")], pa.float32())
+    columns = quasars(4)
+    columns["ebv"] = pa.array([0.1, None, float("nan"), float("inf")], pa.float32())
     put_spectra(tmp_path / "spectra" / "main-dark-1.parquet", columns)
     build_grid(configured(tmp_path), ONE)
     frame, _, _ = rows(tmp_path)
-    assert document(tmp_path)["counts"]["no_ebv"] == 2
+    assert document(tmp_path)["counts"]["no_ebv"] == 3
     by_target = dict(zip(frame["targetid"], frame["ebv"], strict=True))
-    assert [by_target[t] for t in columns["targetid"]] == [pytest.approx(0.1), 0.0, 0.0]
+    assert [by_target[t] for t in columns["targetid"]] == [pytest.approx(0.1), 0.0, 0.0, 0.0]
 
 
 def test_running_again_does_nothing(work: Path, configured: Configured) -> None:
@@ -482,6 +483,18 @@ def test_repaired_table_is_used_again(work: Path, configured: Configured) -> Non
     bad.write_bytes(whole[:1000])
     assert len(build_grid(configured(work), ONE).failures) == 1
     bad.write_bytes(whole)
+    result = build_grid(configured(work), ONE)
+    assert (result.failures, result.counts["out"]) == ((), 25)
+
+
+def test_newer_qad_tries_again_what_an_older_could_not_read(
+    work: Path, configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = work / "spectra" / "main-dark-101.parquet"
+    rewrite(bad, lambda table: with_tag(table, "spectra/2"))
+    build_grid(configured(work), ONE)
+    monkeypatch.setattr(qad, "__version__", "99.0")
+    monkeypatch.setattr(blocks, "SPECTRA", dataclasses.replace(SPECTRA, version=2))
     result = build_grid(configured(work), ONE)
     assert (result.failures, result.counts["out"]) == ((), 25)
 

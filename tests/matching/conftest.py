@@ -52,7 +52,9 @@ def random_sky(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray
     return rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
 
 
-def scatter(rng: np.random.Generator, ra: np.ndarray, dec: np.ndarray, sigma_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
+def scatter(
+    rng: np.random.Generator, ra: np.ndarray, dec: np.ndarray, sigma_arcsec: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return positions moved on the sphere by about `sigma_arcsec`, right at the poles too."""
     theta, phi = np.radians(dec), np.radians(ra)
     unit = np.stack([np.cos(theta) * np.cos(phi), np.cos(theta) * np.sin(phi), np.sin(theta)], 1)
@@ -84,7 +86,7 @@ def _settings_folder_exists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
-@pytest.fixture()
+@pytest.fixture
 def sky_field(tmp_path: Path) -> Field:
     rng = np.random.default_rng(5)
     ra, dec = random_sky(rng, 60)
@@ -100,7 +102,7 @@ def sky_field(tmp_path: Path) -> Field:
     return Field(root, ra, dec, catalog_ra[order], catalog_dec[order], ids, rng.normal(20, 1, len(order)))
 
 
-@pytest.fixture()
+@pytest.fixture
 def qad(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the executable, as a user would."""
 
@@ -111,7 +113,7 @@ def qad(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture()
+@pytest.fixture
 def scores_at() -> Callable[..., Path]:
     """Return the function that writes candidates."""
     return write_scores

@@ -85,7 +85,9 @@ def write_catalog(kind: str, folder: Path, columns) -> Path:
 
 def run(field, *paths: Path, **keys):
     settings = {f"crossmatch.{key}": value for key, value in keys.items()}
-    config = load_config(overrides={"paths.root": str(field.root), "crossmatch.catalogs": [str(p) for p in paths], **settings})
+    config = load_config(
+        overrides={"paths.root": str(field.root), "crossmatch.catalogs": [str(p) for p in paths], **settings}
+    )
     return crossmatch(config, RunOptions(jobs=1))
 
 
@@ -241,7 +243,13 @@ def test_unsigned_and_null_integers_of_fits_are_exact(tmp_path, sky_field):
 
 @pytest.mark.parametrize(
     ("ra_name", "dec_name"),
-    [("RA", "DEC"), ("RAJ2000", "DEJ2000"), ("_RAJ2000", "_DEJ2000"), ("TARGET_RA", "TARGET_DEC"), ("ra_deg", "dec_deg")],
+    [
+        ("RA", "DEC"),
+        ("RAJ2000", "DEJ2000"),
+        ("_RAJ2000", "_DEJ2000"),
+        ("TARGET_RA", "TARGET_DEC"),
+        ("ra_deg", "dec_deg"),
+    ],
 )
 def test_position_columns_are_found_by_name(ra_name, dec_name, tmp_path):
     path = tmp_path / "cat.csv"
@@ -326,7 +334,12 @@ def test_columns_of_parquet_parts_must_agree(tmp_path, sky_field):
 def test_dictionaries_and_large_text_of_parquet_are_text(tmp_path, sky_field):
     ids = pa.array(["a", "b"]).dictionary_encode()
     table = pa.table(
-        {"ra": pa.array(sky_field.ra[:2], pa.float32()), "dec": sky_field.dec[:2], "id": ids, "t": pa.array(["x", None], pa.large_string())}
+        {
+            "ra": pa.array(sky_field.ra[:2], pa.float32()),
+            "dec": sky_field.dec[:2],
+            "id": ids,
+            "t": pa.array(["x", None], pa.large_string()),
+        }
     )
     pq.write_table(table, tmp_path / "cat.parquet")
     run(sky_field, tmp_path / "cat.parquet", columns=["t"], radius_arcsec=30.0)

@@ -76,8 +76,16 @@ CASES: dict[str, tuple[str, bytes, str]] = {
     "xml but not votable": ("cat.xml", b"<?xml version='1.0'?><a><b/></a>", "holds no table"),
     "cut xml": ("cat.vot", VOTABLE.format(data=ROW.format(dec=1)).encode()[:-60], ""),
     "not well-formed xml": ("cat.vot", b"<?xml version='1.0'?><VOTABLE><TABLE></RESOURCE>", "VOTable"),
-    "elsewhere": ("cat.vot", VOTABLE.format(data='<BINARY><STREAM href="file:///etc/passwd"/></BINARY>').encode(), "elsewhere"),
-    "fits in xml": ("cat.vot", VOTABLE.format(data='<FITS><STREAM href="http://x/"/></FITS>').encode(), "FITS inside XML"),
+    "elsewhere": (
+        "cat.vot",
+        VOTABLE.format(data='<BINARY><STREAM href="file:///etc/passwd"/></BINARY>').encode(),
+        "elsewhere",
+    ),
+    "fits in xml": (
+        "cat.vot",
+        VOTABLE.format(data='<FITS><STREAM href="http://x/"/></FITS>').encode(),
+        "FITS inside XML",
+    ),
     "entities": (
         "cat.vot",
         b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
@@ -136,7 +144,11 @@ def test_vectors_cannot_be_positions_or_carried(sky_field, tmp_path, qad):
 
     path = tmp_path / "cat.fits"
     fits.BinTableHDU.from_columns(
-        [fits.Column("RA", "D", array=[1.0]), fits.Column("DEC", "D", array=[1.0]), fits.Column("MAGS", "5E", array=[np.ones(5)])]
+        [
+            fits.Column("RA", "D", array=[1.0]),
+            fits.Column("DEC", "D", array=[1.0]),
+            fits.Column("MAGS", "5E", array=[np.ones(5)]),
+        ]
     ).writeto(path)
     run = qad("crossmatch", path, "--root", sky_field.root, "--column", "MAGS")
     assert run.returncode == 1
@@ -159,7 +171,14 @@ def test_unknown_units_are_refused(sky_field, tmp_path, qad):
 
 
 def test_hostile_text_is_only_data(sky_field, tmp_path, qad):
-    texts = ["'; DROP TABLE spectrum; --", "<script>alert(1)</script>", "=1+1", "\x1b[31mred\x1b[0m", "a,b\nc\u202e", "x" * 10_000]
+    texts = [
+        "'; DROP TABLE spectrum; --",
+        "<script>alert(1)</script>",
+        "=1+1",
+        "\x1b[31mred\x1b[0m",
+        "a,b\nc\u202e",
+        "x" * 10_000,
+    ]
     n = len(texts)
     frame = pl.DataFrame(
         {"ra": sky_field.ra[4 : 4 + n], "dec": sky_field.dec[4 : 4 + n], "id": texts, "<b>'\";--": texts, "日本": texts}
@@ -192,7 +211,11 @@ def test_too_many_pairs_are_refused_before_memory_is_gone(sky_field, tmp_path, m
     monkeypatch.setattr("qad.matching.report.MAX_PAIRS", 50)
     pl.DataFrame({"ra": sky_field.catalog_ra, "dec": sky_field.catalog_dec}).write_parquet(tmp_path / "cat.parquet")
     config = load_config(
-        overrides={"paths.root": str(sky_field.root), "crossmatch.catalogs": [str(tmp_path / "cat.parquet")], "crossmatch.radius_arcsec": 3600.0}
+        overrides={
+            "paths.root": str(sky_field.root),
+            "crossmatch.catalogs": [str(tmp_path / "cat.parquet")],
+            "crossmatch.radius_arcsec": 3600.0,
+        }
     )
     result = crossmatch(config, RunOptions(jobs=1))
     assert "smaller --radius" in result.failures[0].reason
@@ -208,7 +231,11 @@ def test_a_long_catalogue_does_not_grow_the_memory(tmp_path, scores_at, qad):
     scores_at(tmp_path / "work", np.array([10.0]), np.array([20.0]))
     n = 2_000_000
     header = fits.BinTableHDU.from_columns(
-        [fits.Column("RA", "D", array=[0.0]), fits.Column("DEC", "D", array=[0.0]), fits.Column("X", "184B", array=[np.zeros(184)])]
+        [
+            fits.Column("RA", "D", array=[0.0]),
+            fits.Column("DEC", "D", array=[0.0]),
+            fits.Column("X", "184B", array=[np.zeros(184)]),
+        ]
     ).header
     header["NAXIS2"] = n
     path = tmp_path / "long.fits"

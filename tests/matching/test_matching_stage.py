@@ -18,16 +18,20 @@ from qad.schema import MATCHES
 from qad.storage.parquet import read_metadata, read_table
 
 
-@pytest.fixture()
+@pytest.fixture
 def catalog(sky_field, tmp_path):
     path = tmp_path / "cat.csv"
-    pl.DataFrame({"ra": sky_field.catalog_ra, "dec": sky_field.catalog_dec, "id": sky_field.ids, "mag": sky_field.mag}).write_csv(path)
+    pl.DataFrame(
+        {"ra": sky_field.catalog_ra, "dec": sky_field.catalog_dec, "id": sky_field.ids, "mag": sky_field.mag}
+    ).write_csv(path)
     return path
 
 
 def configured(field, *paths, **keys):
     settings = {f"crossmatch.{key}": value for key, value in keys.items()}
-    return load_config(overrides={"paths.root": str(field.root), "crossmatch.catalogs": [str(path) for path in paths], **settings})
+    return load_config(
+        overrides={"paths.root": str(field.root), "crossmatch.catalogs": [str(path) for path in paths], **settings}
+    )
 
 
 def test_a_second_run_skips_and_still_counts(sky_field, catalog):
@@ -129,7 +133,9 @@ def test_catalogues_of_a_configuration_lie_beside_it(sky_field, catalog, tmp_pat
 
 
 def test_command_matches_and_reports(sky_field, catalog, qad):
-    run = qad("crossmatch", catalog, "--root", sky_field.root, "--radius", "1", "--top", "30", "--column", "mag", "--json")
+    run = qad(
+        "crossmatch", catalog, "--root", sky_field.root, "--radius", "1", "--top", "30", "--column", "mag", "--json"
+    )
     assert run.returncode == 0, run.stderr
     document = json.loads(run.stdout)
     assert document["stage"] == "crossmatch"

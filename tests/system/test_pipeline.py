@@ -69,9 +69,9 @@ def test_planted_anomalies_rank_above_chance_and_above_plain_chi2(scores: pl.Dat
     known = scores.join(truth.select(*KEY, "anomaly", "artefact"), on=KEY, how="left")
     known = known.filter(pl.col("artefact").is_null())
     is_anomaly = known["anomaly"].is_not_null().to_numpy()
-    ours = average_precision(is_anomaly, known["score"].to_numpy())
+    ours = average_precision(known["score"].to_numpy(), is_anomaly)
     assert ours > 3 * is_anomaly.mean()
-    assert ours > average_precision(is_anomaly, known["chi2_dof"].to_numpy())
+    assert ours > average_precision(known["chi2_dof"].to_numpy(), is_anomaly)
 
 
 def test_scores_table_keeps_its_contract(survey, scores: pl.DataFrame) -> None:

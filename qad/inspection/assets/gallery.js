@@ -214,12 +214,14 @@
     }
     return out;
   }
-  function span(values, more) {
+  function span(values, more, sigma) {
     const sorted = [...values].filter(Number.isFinite).sort((a, b) => a - b), at = (q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
     if (!sorted.length) return [0, 1];
     let low = Math.min(0, at(0.005)), high = at(0.995);
     // narrow lines stand out of any percentile; a cosmic must not flatten all else
-    high = Math.max(high, Math.min(sorted[sorted.length - 1], 3 * high));
+    let peak = -Infinity;
+    values.forEach((f, i) => { if (f > peak && (!sigma || f > 5 * sigma[i])) peak = f; });
+    high = Math.max(high, Math.min(peak, 3 * high));
     const top = Math.max(...[...more].filter(Number.isFinite), -Infinity);
     if (Number.isFinite(top)) high = Math.max(high, Math.min(top, 1.5 * high));
     return high > low ? [low, high + 0.06 * (high - low)] : [low, low + 1];
@@ -349,7 +351,7 @@
     if (low < 0) low = 0;
     if (high < 0) high = spectrum.wave.length;
     const part = (values) => (values ? values.subarray(low, high) : []);
-    const reach = span(part(soft.flux), state.model ? part(spectrum.recon) : []);
+    const reach = span(part(soft.flux), state.model ? part(spectrum.recon) : [], part(soft.sigma));
     const y = (f) => box.top + upper - ((f - reach[0]) / (reach[1] - reach[0])) * upper;
     const scene = { pen, spectrum, range, low, high, x, y, wide, upper, lower, width, height, soft, sigma };
     state.scene = scene;
