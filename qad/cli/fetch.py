@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from qad.cli.options import command
+from qad.cli.options import STAGE, command
 from qad.cli.runtime import Run
 
 EXAMPLES = (
@@ -19,17 +19,27 @@ EXAMPLES = (
 )
 
 
+_JOBS = Annotated[
+    int, typer.Option("--jobs", "-j", min=0, metavar="N", help="Pixels in flight; 0: as fetch.connections says (8).")
+]
+_VERIFY = Annotated[bool, typer.Option("--verify", help="Read local files again, and fetch damaged ones.")]
+SHARED: dict[str, Any] = {**STAGE, "jobs": _JOBS, "verify": _VERIFY}
+
+
 def fetch(
     run: Run,
     source: Annotated[
         str | None, typer.Option(metavar="URL|DIR", help="s3://bucket/prefix, or a local release tree to copy from.")
     ] = None,
-    release: Annotated[str | None, typer.Option(help="Release: dr1, edr; with --source, any name for it.")] = None,
+    release: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Release: dr1, edr; with --source, any name for it.")
+    ] = None,
     survey: Annotated[
-        list[str] | None, typer.Option(help="Only this survey (main, sv1, sv2, sv3, …); repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Only this survey (main, sv1, sv2, sv3, …); repeatable.")
     ] = None,
     program: Annotated[
-        list[str] | None, typer.Option(help="Only this program (dark, bright, backup, other); repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this program (dark, bright, backup, other); repeatable."),
     ] = None,
     healpix: Annotated[
         list[str] | None,
@@ -38,7 +48,7 @@ def fetch(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N pixels; 0: no limit.")] = None,
-    mode: Annotated[str | None, typer.Option(help="files: whole coadd and redrock files.")] = None,
+    mode: Annotated[str | None, typer.Option(metavar="files", help="files: whole coadd and redrock files.")] = None,
     resume: Annotated[
         bool | None, typer.Option("--resume/--no-resume", help="Go on with partial files, or start them again.")
     ] = None,
@@ -49,8 +59,8 @@ def fetch(
 ) -> None:
     """Fetch coadd and redrock files of a release, verified by the release's SHA-256 lists.
 
-    A second run fetches only what is missing or has changed, and goes on inside partial files.  --jobs is the number of
-    files in flight; --verify reads local files again and fetches damaged ones.
+    A second run fetches only what is missing or has changed, and goes on inside partial files.  A request that fails is
+    repeated (fetch.retries: 8 times, waiting at most 52 s in all).
     """
     config = run.load(
         {
@@ -101,4 +111,4 @@ def _pixels(values: list[str]) -> list[int]:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "fetch", examples=EXAMPLES)(fetch)
+    command(app, "fetch", examples=EXAMPLES, shared=SHARED)(fetch)

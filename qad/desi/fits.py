@@ -104,6 +104,18 @@ class FitsFile:
             raise InputError(self.path, f"HDU {name} is missing")
         return self._by_name[name]
 
+    def check_data(self) -> None:
+        """Check every HDU that has a DATASUM, also those that are never read."""
+        for hdu in self.hdus:
+            if hdu.n_bytes and "DATASUM" in hdu.header:
+                total = DataSum()
+                view = memoryview(bytearray(min(CHUNK_BYTES, hdu.padded_bytes)))
+                for start in range(0, hdu.padded_bytes, len(view)):
+                    piece = view[: hdu.padded_bytes - start]
+                    self._read_into(piece, hdu.offset + start, hdu.name)
+                    total.add(piece)
+                self._check_sum(hdu, total)
+
     def table(self, name: str) -> TableRows:
         """Read a binary table."""
         hdu = self.hdu(name)

@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from qad.errors import InputError
 from qad.storage import receipts
@@ -30,53 +31,68 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](?:\./)?([^/\0]+)\Z")
 _MAX_LIST_BYTES = 1 << 20
 
 
-def input_hashes(paths: Sequence[Path], receipt: Path, verify: bool) -> tuple[list[str], list[str]]:
-    """Return the SHA-256 of each file, and notes on files that differ from the release's list.
+class Identity(NamedTuple):
+    """The SHA-256 of a unit's files, which of them were read for it, and notes on what the release's list says else."""
+
+    hashes: list[str]
+    read: list[Path]
+    notes: list[str]
+
+
+def input_hashes(paths: Sequence[Path], receipt: Path, verify: bool) -> Identity:
+    """Return the SHA-256 of each file.
 
     Raises
     ------
     InputError
         If a file cannot be read.
     """
-    known = {
-        (item["path"], item["size"], item["mtime_ns"]): item["sha256"]
-        for item in receipts.read_receipt(receipt).get("inputs", [])
-    }
-    hashes, notes = [], []
+    known = _remembered(receipt)
+    found = Identity([], [], [])
     for path in paths:
         status = _status(path)
         sha256 = None if verify else known.get((str(path), status.st_size, status.st_mtime_ns))
         if sha256 is None:
-            sha256, note = _first_hash(path, status, verify)
-            notes += [note] if note else []
-        hashes.append(sha256)
-    return hashes, notes
+            sha256, is_read, note = _first_hash(path, status, verify)
+            found.read.extend([path] if is_read else [])
+            found.notes.extend([note] if note else [])
+        found.hashes.append(sha256)
+    return found
 
 
 def known_hashes(paths: Sequence[Path], receipt: Path) -> list[str] | None:
     """Return the SHA-256 that the unit's receipt remembers of files that have not changed; None if one has."""
-    known = {
-        (item["path"], item["size"], item["mtime_ns"]): item["sha256"]
-        for item in receipts.read_receipt(receipt).get("inputs", [])
-    }
+    known = _remembered(receipt)
     found = [known.get((str(path), (status := _status(path)).st_size, status.st_mtime_ns)) for path in paths]
     return None if None in found else [str(sha256) for sha256 in found]
 
 
-def _first_hash(path: Path, status: os.stat_result, verify: bool) -> tuple[str, str]:
-    """Return a file's SHA-256, and a note if it is not what the release's list says."""
+def _remembered(receipt: Path) -> dict[tuple[str, int, int], str]:
+    """Return SHA-256 by path, size and time from a unit's receipt; it is only a memory, and may hold nonsense."""
+    items = receipts.read_receipt(receipt).get("inputs")
+    known = {}
+    for item in items if isinstance(items, list) else ():
+        try:
+            known[item["path"], item["size"], item["mtime_ns"]] = str(item["sha256"])
+        except (KeyError, TypeError):
+            continue
+    return known
+
+
+def _first_hash(path: Path, status: os.stat_result, verify: bool) -> tuple[str, bool, str]:
+    """Return a file's SHA-256, whether its bytes were read, and a note if it is not what the release's list says."""
     vouched = "" if verify else _of_fetch(path, status)
     if vouched:
-        return vouched, ""
+        return vouched, False, ""
     listed, is_newer = _of_list(path, status)
     if listed and is_newer and status.st_size > LARGE_BYTES and not verify:
-        return listed, ""
+        return listed, False, ""
     try:
         sha256 = hash_file(path)
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from None
     differs = bool(listed) and listed != sha256
-    return sha256, f"{path.name} is not the file of the release's SHA-256 list" if differs else ""
+    return sha256, True, f"{path.name} is not the file of the release's SHA-256 list" if differs else ""
 
 
 def _of_fetch(path: Path, status: os.stat_result) -> str:

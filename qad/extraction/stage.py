@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from typing import Any
 
 from qad.config import Config, Extract
 from qad.desi import layout
+from qad.desi.fits import FitsFile
 from qad.errors import InputError
-from qad.extraction.identity import input_hashes, known_hashes
+from qad.extraction.identity import Identity, input_hashes, known_hashes
 from qad.results import Failure, RunOptions, StageResult, add_counts
 from qad.schema import N_WAVE, SPECTRA, WAVE_START, WAVE_STEP
 from qad.storage import receipts
@@ -87,11 +89,15 @@ def extract(config: Config, options: RunOptions) -> StageResult:
     if options.dry_run:
         return _plan(units, config.extract, options)
     remove_stale_parts(workspace.spectra)
+    absent = sorted(set(config.extract.healpix) - {pixel.healpix for pixel in pixels})
+    if absent and not config.extract.limit:
+        options.progress.note(f"not in {healpix}: {len(absent)} of the pixels asked for, such as {absent[0]}")
     result = run_extraction(units, config.extract, options)
     outputs = {unit.output.name for unit in units}
     others = sum(path.name not in outputs for path in workspace.spectra.glob("*.parquet"))
     # build-grid reads whatever lies in the folder: say so when that is more than was asked for here
-    return replace(result, details={**result.details, "other_tables": others}) if others else result
+    more = {"absent_pixels": absent, "other_tables": others}
+    return replace(result, details={**result.details, **{key: value for key, value in more.items() if value}})
 
 
 def extract_qso_tile_to_parquet(
@@ -204,27 +210,29 @@ def extract_unit(unit: Unit, settings: Extract, force: bool = False, verify: boo
     """Extract one unit unless its table is there and was made from the same inputs with the same settings."""
     _check_pair(unit)
     before = receipts.stat_inputs(unit.inputs)
-    hashes, notes = input_hashes(unit.inputs, unit.receipt, verify)
-    if not force and is_done(unit, settings, hashes):
-        return _skipped(unit, settings, hashes)
+    identity = input_hashes(unit.inputs, unit.receipt, verify)
+    if not force and is_done(unit, settings, identity.hashes):
+        return _skipped(unit, settings, identity.hashes)
     try:
-        report = _write_unit(unit, settings, before, hashes, notes)
+        report = _write_unit(unit, settings, before, identity)
     except InputError as error:
         stays = f" ({unit.output.name} of an earlier run stays)" if unit.output.is_file() else ""
         raise InputError(error.path, error.reason + stays, error.where) from None
-    _remember(unit, settings, hashes, report)
+    _remember(unit, settings, identity.hashes, report)
     return report
 
 
-def _write_unit(
-    unit: Unit, settings: Extract, before: list[dict[str, Any]], hashes: Sequence[str], notes: list[str]
-) -> UnitReport:
+def _write_unit(unit: Unit, settings: Extract, before: list[dict[str, Any]], identity: Identity) -> UnitReport:
     from qad.extraction.healpix import extract_pixel
 
+    if settings.verify_datasum:
+        for path in identity.read:  # nobody vouches for it, and its bytes are in memory now
+            with FitsFile(path) as file:
+                file.check_data()
     extracted = extract_pixel(unit.pixel, unit.coadd, unit.redrock, settings)
     if receipts.stat_inputs(unit.inputs) != before:
         raise InputError(unit.coadd.parent, "a file changed while it was read; run again")
-    inputs = [InputFile(name, sha256) for name, sha256 in zip(unit.input_names, hashes, strict=True)]
+    inputs = [InputFile(name, sha256) for name, sha256 in zip(unit.input_names, identity.hashes, strict=True)]
     provenance = Provenance(
         "extract",
         content_settings(settings),
@@ -235,7 +243,7 @@ def _write_unit(
     )
     write_table(unit.output, extracted.table, SPECTRA, provenance)
     duplicates = [str(targetid) for targetid in extracted.duplicates]
-    return UnitReport(False, dict(extracted.counts), duplicates, notes + extracted.notes)
+    return UnitReport(False, dict(extracted.counts), duplicates, identity.notes + extracted.notes)
 
 
 def _skipped(unit: Unit, settings: Extract, hashes: Sequence[str]) -> UnitReport:
@@ -298,6 +306,9 @@ def _find_pairs(folder: Path) -> list[tuple[Pixel, Path, Path]]:
             pairs.append((parsed[1], coadd, coadd.with_name(layout.redrock_name(parsed[1]))))
     if not pairs:
         raise InputError(folder, "holds no coadd-<survey>-<program>-<pixel>.fits")
+    for (pixel, first, _), (other, second, _) in itertools.pairwise(sorted(pairs)):
+        if pixel == other:
+            raise InputError(folder, f"{first.relative_to(folder)} and {second.relative_to(folder)} are the same pixel")
     return pairs
 
 
@@ -311,7 +322,7 @@ def _plan(units: Sequence[Unit], settings: Extract, options: RunOptions) -> Stag
             failures.append(Failure(str(unit.pixel), str(error)))
             continue
         hashes = (
-            input_hashes(unit.inputs, unit.receipt, True)[0]
+            input_hashes(unit.inputs, unit.receipt, True).hashes
             if options.verify
             else known_hashes(unit.inputs, unit.receipt)
         )

@@ -168,8 +168,9 @@ class _Folder:
     def _note_times(self, kept: list[RemoteFile]) -> None:
         """Take over the times of files whose bytes were found right: a copied tree is hashed once, not in every run."""
         for file in kept:
-            mtime_ns = (self._folder / file.name).lstat().st_mtime_ns
-            self._entries[file.name] = replace(self._entries[file.name], mtime_ns=mtime_ns)
+            status = regular_status(self._folder / file.name)
+            if status is not None:
+                self._entries[file.name] = replace(self._entries[file.name], mtime_ns=status.st_mtime_ns)
 
     def _remove_partials(self) -> None:
         for file in self._files.all:

@@ -11,21 +11,11 @@ from typing import Any, NoReturn
 
 from qad.config import Fetch
 from qad.errors import ConfigError, InputError
+from qad.fetching.answers import check_part, refusal
 from qad.fetching.retry import Patience
-from qad.fetching.source import (
-    ChangedError,
-    DeniedError,
-    MissingError,
-    Readable,
-    RemoteFile,
-    TransientError,
-    is_safe_key,
-)
+from qad.fetching.source import Readable, RemoteFile, TransientError, is_safe_key
 
 CONNECT_TIMEOUT_S = 10.0
-_BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "TooManyRequests", "503"}
-_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
-_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -104,7 +94,7 @@ class S3Source:
         answer = self._call(file.key, self._client.get_object, **asked)
         body = answer["Body"]
         try:
-            _check_part(answer, file, start, stop)
+            check_part(answer, file, start, stop)
             yield _Body(body)
         finally:
             body.close()
@@ -146,56 +136,28 @@ class S3Source:
         try:
             return method(**arguments)
         except ClientError as error:
-            self._refuse(key, error.response)
+            raise refusal(error.response, self.url, key) from None
         except (BotoCoreError, HTTPError, OSError) as error:
             _raise_connection(error)
-
-    def _refuse(self, key: str, response: Any) -> NoReturn:
-        """Turn an error answer into an error of ours."""
-        details, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
-        code, status = str(details.get("Code", "")), int(meta.get("HTTPStatusCode", 0))
-        if status == 412:
-            raise ChangedError("the object changed at the source while it was fetched")
-        if status == 416:
-            raise ChangedError("the object is shorter than its listing said")
-        if status >= 500 or status == 429 or code in _BUSY:
-            raise TransientError(f"the server answered {status} {code}".strip(), _retry_after(meta))
-        if code == "NoSuchBucket":
-            raise InputError(self.url, f"there is no bucket {self._bucket}; check --source and --endpoint-url")
-        if code in _CLOCK:
-            raise InputError(self.url, "the server refuses the request's time: is this computer's clock right?")
-        if code in _KEYS:
-            raise InputError(self.url, f"the server refuses these credentials ({code}); try --no-sign-request")
-        if status == 404 and key:
-            raise MissingError("the object was listed and is now gone (404)")
-        if status == 403 and key:
-            raise DeniedError("the server refuses this object (403)")
-        if status in (401, 403):
-            raise InputError(
-                self.url,
-                f"access denied ({code or status}); a private bucket needs --sign, a public one --no-sign-request",
-            )
-        if status in (301, 307, 308) or code in ("PermanentRedirect", "AuthorizationHeaderMalformed"):
-            raise InputError(
-                self.url, f"the bucket is served elsewhere ({code or status}); set fetch.region to its region"
-            )
-        raise TransientError(f"the server answered {status} {code}: {details.get('Message', '')}".rstrip(": "))
 
 
 class _Body:
     """The body of an answer, with the errors of this package."""
 
     def __init__(self, body: Any) -> None:
-        self._body = body
+        # urllib3's read1 gives what has come; a full read would lose it when the connection stalls or breaks
+        self._read = getattr(getattr(body, "_raw_stream", None), "read1", body.read)
 
     def readinto(self, buffer: memoryview, /) -> int:
         from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError
 
         try:
-            return int(self._body.readinto(buffer))
+            data = self._read(len(buffer))
         except (BotoCoreError, HTTPError, OSError) as error:
             _raise_connection(error)
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def make_client(settings: Fetch, region_is_set: bool, n_connections: int) -> Any:
@@ -243,24 +205,6 @@ def make_client(settings: Fetch, region_is_set: bool, n_connections: int) -> Any
         raise ConfigError(f"S3 client: {' '.join(str(error).split())}") from None
 
 
-def _check_part(answer: Any, file: RemoteFile, start: int, stop: int) -> None:
-    """Raise unless an answer's head is that of the asked range of the listed object."""
-    meta = answer["ResponseMetadata"]
-    if meta["HTTPStatusCode"] != 206:
-        raise TransientError(
-            f"the server answered {meta['HTTPStatusCode']} ({answer.get('ContentType', 'no type')}) to a range request: "
-            "is a proxy or login page in between?"
-        )
-    wanted = f"bytes {start}-{stop - 1}/{file.size}"
-    if answer.get("ContentRange") != wanted:
-        raise TransientError(f"the server sent {answer.get('ContentRange')!r} for {wanted!r}")
-    if answer.get("ContentLength") != stop - start:
-        raise TransientError(f"the server announced {answer.get('ContentLength')} bytes for a range of {stop - start}")
-    etag = answer.get("ETag", "").strip('"')
-    if etag != file.etag:
-        raise ChangedError(f"the object changed at the source (ETag {etag or 'missing'} after {file.etag})")
-
-
 def _raise_connection(error: Exception) -> NoReturn:
     """Turn what botocore and urllib3 raise below HTTP into an error of ours."""
     from botocore.exceptions import (
@@ -287,13 +231,3 @@ def _raise_connection(error: Exception) -> NoReturn:
     if isinstance(error, EndpointConnectionError | HTTPClientError | OSError):
         raise TransientError(f"no connection: {text}") from None
     raise TransientError(text) from None
-
-
-def _retry_after(meta: Any) -> float:
-    """Return the seconds that a Retry-After header asks for; a date in it counts as none."""
-    text = meta.get("HTTPHeaders", {}).get("retry-after", "")
-    try:
-        seconds = float(text)
-    except ValueError:
-        return 0.0
-    return seconds if 0 < seconds < float("inf") else 0.0

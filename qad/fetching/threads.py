@@ -12,7 +12,7 @@ from qad.errors import ConfigError, Interrupted, QadError, ServiceError, Storage
 from qad.fetching.retry import StoppedError
 
 TICK_S = 0.2
-STOP_WAIT_S = 1.0
+STOP_WAIT_S = 0.5
 """How long to wait for threads to end; one that hangs in a read is left behind: it cannot give a file its name any more."""
 
 Item = TypeVar("Item")

@@ -7,7 +7,7 @@ input pixel j (in units of input pixels; 0 to 1) and g_j = 1 where it is good, e
 
 Overlap weights, as Carnall (2017, arXiv:1705.05165) uses them, keep ∫ f dλ exactly wherever all pixels are good, return a
 constant for a constant, and put a line where it is.  Weights of overlap times ivar would have smaller errors beside
-sky lines (3 to 7 % more information on thirteen real DESI quasars at ``dloglam = 2e-4``), but a flux that leans towards the
+sky lines (0.4 to 7 % more information on thirteen real DESI quasars at ``dloglam = 2e-4``), but a flux that leans towards the
 quieter side of each pixel: a profile that depends on the noise.
 
 `ivar_out` is the error of each pixel by itself.  Neighbours share the input pixel on their common edge, which correlates

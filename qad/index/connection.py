@@ -121,7 +121,10 @@ class Database:
         defaults = {
             "connect_timeout": max(2, math.ceil(self._timeout_s)),
             "tcp_user_timeout": round(self._timeout_s * 1000),
+            # a server that vanishes while we wait for its answer is noticed after two timeouts
             "keepalives_idle": max(1, math.ceil(self._timeout_s)),
+            "keepalives_interval": max(1, math.ceil(self._timeout_s / 3)),
+            "keepalives_count": 3,
             "application_name": "qad",
         }
         attempt = 0
@@ -134,7 +137,8 @@ class Database:
                 connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
                 return connection
             except psycopg.Error as error:
-                if attempt == ATTEMPTS:
+                # a server that said nothing for the whole timeout is not asked again
+                if attempt == ATTEMPTS or isinstance(error, psycopg.errors.ConnectionTimeout):
                     raise self.error(error) from None
                 time.sleep(RETRY_WAIT_S * attempt)
 

@@ -105,13 +105,18 @@ def check_folder(folder: Path) -> None:
     """Raise ConfigError if writing a gallery there would remove anything but a gallery."""
     if not folder.exists():
         return
-    page = folder / PAGE
-    is_gallery = page.is_file() and MARKER.encode() in page.open("rb").read(4096)
-    if not folder.is_dir() or (any(folder.iterdir()) and not is_gallery):
+    if not folder.is_dir() or (any(folder.iterdir()) and not _is_gallery(folder / PAGE)):
         raise ConfigError(f"--html {folder}: exists and is no gallery of qad; name a new or empty folder")
     extra = sorted(path.name for path in folder.iterdir() if path.name not in (PAGE, "candidates.csv"))
     if extra:
         raise ConfigError(f"--html {folder}: holds {extra[0]}, which is no part of a gallery; name another folder")
+
+
+def _is_gallery(page: Path) -> bool:
+    if not page.is_file():
+        return False
+    with page.open("rb") as handle:
+        return MARKER.encode() in handle.read(4096)
 
 
 def _spectra_blocks(tables: Tables, frame: pl.DataFrame, progress: Progress) -> tuple[list[str], dict[str, int]]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from qad.errors import InputError
-from qad.matching.columns import Axis, Block, ColumnError, Field, Layout, Wanted, choose_columns, found_columns
+from qad.matching.columns import Block, ColumnError, Field, Layout, Wanted, choose_columns, found_columns
 from qad.matching.fits import fits_sources
+from qad.matching.positions import Axis
 from qad.matching.sky import Floats
 from qad.matching.source import ArrowBlock, Source, as_array, open_stream, read_errors
 from qad.matching.tables import csv_sources, parquet_files, parquet_sources
@@ -244,33 +245,38 @@ class _VotableReader:
     names: tuple[str, ...]
 
     def __call__(self, names: Sequence[str]) -> Iterator[Block]:
-        from astropy.io import votable
-
         wanted = sorted(self.names.index(name) for name in names)
         where = f"TABLE {self.number}"
-        with (
-            read_errors(self.path, where),
-            _votable_errors(self.path, where),
-            warnings.catch_warnings(),
-            open_stream(self.path) as stream,
-        ):
+        with read_errors(self.path, where), _votable_errors(self.path, where):
+            places = list(range(len(wanted)))
+            try:
+                array = self._parse(wanted)
+            except (ValueError, LookupError):
+                # astropy looks for the columns in the tables that it skips too (8.0): another table may lack them
+                array, places = self._parse(None), wanted
+            columns = {}
+            if array is not None and len(array):
+                for index, place in zip(wanted, places, strict=True):
+                    columns[self.names[index]] = _votable_column(array[array.dtype.names[place]])
+        if columns:
+            yield ArrowBlock(columns, len(next(iter(columns.values()))))
+
+    def _parse(self, columns: list[int] | None) -> Any:
+        """Return the table as astropy's masked record array, None if it holds no data."""
+        from astropy.io import votable
+
+        with warnings.catch_warnings(), open_stream(self.path) as stream:
             warnings.simplefilter("ignore")
             document = votable.parse(
                 stream,
-                columns=list(wanted),
+                columns=columns,
                 table_number=self.number,
                 invalid="mask",
                 verify="ignore",
                 filename=str(self.path),
             )
-            tables = [table for table in document.iter_tables() if not table.is_empty()]
-            array: Any = tables[0].array if tables else None
-            columns = {}
-            if array is not None and len(array):
-                for index, stored in zip(wanted, array.dtype.names, strict=True):
-                    columns[self.names[index]] = _votable_column(array[stored])
-        if columns:
-            yield ArrowBlock(columns, len(next(iter(columns.values()))))
+        tables = [table for table in document.iter_tables() if not table.is_empty()]
+        return tables[0].array if tables else None
 
 
 def _votable_column(values: Any) -> pa.Array:

@@ -10,7 +10,8 @@ import numpy as np
 
 from qad.errors import InputError
 from qad.matching.catalogs import Catalog, Positions, open_catalog
-from qad.matching.columns import Field, Wanted, as_identifiers, valid_positions
+from qad.matching.columns import Field, Wanted, as_identifiers
+from qad.matching.positions import valid_positions
 from qad.matching.sky import SkyIndex, normal_ra
 from qad.matching.tables import UNTYPED
 from qad.schema import MATCHES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -143,6 +144,8 @@ def csv_sources(path: Path) -> Iterator[Source]:
 
 def _header_line(path: Path, head: bytes) -> tuple[str, int]:
     """Return the header line of a text, and how many lines end with it."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(path, "UTF-16 text; save it as UTF-8")
     if b"\x00" in head:
         raise InputError(path, "not a catalogue: neither FITS, Parquet, VOTable nor text")
     if not head.strip():
@@ -151,7 +154,7 @@ def _header_line(path: Path, head: bytes) -> tuple[str, int]:
         text = head.rpartition(b"\n")[0].decode("utf-8-sig") if b"\n" in head else head.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(path, f"not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
         if line.strip() and not line.startswith("#"):
             return line, number
     raise InputError(path, "no header line: only comments")

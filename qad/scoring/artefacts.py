@@ -231,9 +231,9 @@ def _shifted(values: np.ndarray, shift: int) -> np.ndarray:
     return out
 
 
-MIDDLE = np.array([60.0, 2.2, 25.0, 3.0, 8.0, 0.35])
+MIDDLE = np.array([80.0, 2.2, 12.0, 2.5, 6.0, 0.35])
 """Evidence at which a test alone gives probability one half."""
-SOFTNESS = np.array([15.0, 0.3, 4.0, 0.4, 2.0, 0.04])
+SOFTNESS = np.array([20.0, 0.3, 1.0, 0.35, 1.0, 0.04])
 """Evidence over which the odds grow by e."""
 WORDS = (
     "single-pixel spike, {:.0f} sigma",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from qad.errors import InputError
-from qad.scoring.combine import combine
-from qad.scoring.conditional import Neighbours, Tail, ViewCalibration
+from qad.scoring.artefacts import probability
+from qad.scoring.combine import NullLaw, combine
+from qad.scoring.conditional import Neighbours, Tail, ViewCalibration, standardise
 from qad.scoring.population import FeaturePopulation, covariates, fit_features
 from qad.scoring.residuals import Scatter
 from qad.scoring.views import (
@@ -28,6 +29,7 @@ from qad.scoring.views import (
     latent_view,
     line_deviations,
     line_view,
+    local_scales,
     peak_views,
 )
 from qad.scoring.widths import Widths, feature_names
@@ -35,6 +37,10 @@ from qad.storage.atomic import write_bytes
 
 FORMAT = 1
 MAIN_VIEWS = ("global", "local", "latent", "line")
+EVIDENCE = ("local", "latent", "line")
+"""Views that tell independently of each other what is strange."""
+USUAL_SHARE = 0.95
+"""Share of the population that calls itself usual: more than are, so that what is left is clean."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,10 @@ class Calibration:
         Of the reference spectra.
     features : tuple of FeaturePopulation
     views : mapping of str to ViewCalibration
+    null : NullLaw
+        Distribution of the score of normal spectra.
+    highest : float
+        Highest score of the reference spectra.
     """
 
     meta: Mapping[str, Any]
@@ -82,6 +92,8 @@ class Calibration:
     latent: np.ndarray
     features: tuple[FeaturePopulation, ...]
     views: Mapping[str, ViewCalibration]
+    null: NullLaw
+    highest: float
 
     @property
     def n_reference(self) -> int:
@@ -91,57 +103,75 @@ class Calibration:
     def apply(self, measured: Measured) -> Scored:
         """Return calibrated views and score of spectra."""
         neighbours = Neighbours(self.snr, self.z, int(self.meta["neighbours"])).of(measured.snr, measured.z)
-        learned = _Learned(self.latent, self.features, self.meta["windows_kms"], self.meta["weights"])
-        return _score(measured, neighbours, learned, lambda name, _values: self.views[name])
+        deviation = line_deviations(measured, self.features)
+
+        def standard(name: str, values: np.ndarray) -> np.ndarray:
+            return self.views[name].standard(values, neighbours)
+
+        raw = _raw_views(measured, deviation, self.latent, neighbours, self.meta["windows_kms"], standard)
+        log_p = {name: self.views[name].log_p(values, neighbours) for name, values in raw.items()}
+        score = combine(log_p, self.meta["weights"])
+        return Scored(raw, log_p, score, self.null.log_p(score), deviation)
 
 
 def fit_calibration(reference: Measured, scatters: Sequence[Scatter], meta: Mapping[str, Any]) -> Calibration:
-    """Return the calibration on a reference population."""
+    """Return the calibration on a reference population, which may hold a few per cent of anomalies and artefacts."""
     neighbours = Neighbours(reference.snr, reference.z, int(meta["neighbours"])).of(reference.snr, reference.z)
     widths = Widths(feature_names(), reference.width, reference.width_error)
     features = tuple(fit_features(widths, covariates(reference.norm, reference.z)))
     latent = reference.latent.astype(np.float32).astype(float)
-    learned = _Learned(latent, features, meta["windows_kms"], meta["weights"])
-    views: dict[str, ViewCalibration] = {}
-
-    def learn(name: str, values: np.ndarray) -> ViewCalibration:
-        views[name] = ViewCalibration.fit(values, neighbours)
-        return views[name]
-
-    _score(reference, neighbours, learned, learn)
+    deviation = line_deviations(reference, features)
+    raw = _raw_views(
+        reference,
+        deviation,
+        latent,
+        neighbours,
+        meta["windows_kms"],
+        lambda _, values: standardise(values, values, neighbours),
+    )
+    usual = probability(reference.evidence) < 0.5
+    usual = usual if usual.any() else np.ones(len(reference), bool)
+    first = {name: ViewCalibration.fit(raw[name], neighbours, usual).log_p(raw[name], neighbours) for name in EVIDENCE}
+    views = {
+        name: ViewCalibration.fit(values, neighbours, _is_normal(name, first, usual)) for name, values in raw.items()
+    }
+    log_p = {name: view.log_p(view.reference, neighbours) for name, view in views.items()}
+    score = combine(log_p, meta["weights"])
     full = {**meta, "format": FORMAT, "n_reference": len(reference)}
-    return Calibration(full, tuple(scatters), reference.snr, reference.z, latent, features, views)
+    null = NullLaw.fit(score[usual])
+    return Calibration(
+        full, tuple(scatters), reference.snr, reference.z, latent, features, views, null, float(score.max())
+    )
 
 
-@dataclass(frozen=True)
-class _Learned:
-    latent: np.ndarray
-    features: Sequence[FeaturePopulation]
-    windows_kms: Sequence[float]
-    weights: Mapping[str, float]
+def _raw_views(
+    measured: Measured,
+    deviation: np.ndarray,
+    latent: np.ndarray,
+    neighbours: np.ndarray,
+    windows_kms: Sequence[float],
+    standard: Callable[[str, np.ndarray], np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Return the raw value of every view; `standard` standardises the values of a named view."""
+    names = [f"{kms:.0f}" for kms in windows_kms]
+    raw = {"global": global_view(measured)}
+    raw |= {f"local_{name}": values for name, values in zip(names, peak_views(measured).T, strict=True)}
+    raw |= {f"extent_{name}": values for name, values in zip(names, extent_views(measured).T, strict=True)}
+    scales = [f"extent_{names[index]}" for index in local_scales(windows_kms)]
+    raw["local"] = np.mean([standard(name, raw[name]) for name in scales], axis=0)
+    raw["latent"] = latent_view(measured, latent, neighbours)
+    raw["line"] = line_view(deviation)
+    return raw
 
 
-def _score(measured: Measured, neighbours: np.ndarray, learned: _Learned, calibration: Any) -> Scored:
-    """Compute every view in turn; `calibration` gives (or learns from the values) how a view is calibrated."""
-    raw: dict[str, np.ndarray] = {}
-    log_p: dict[str, np.ndarray] = {}
+def _is_normal(name: str, log_p: Mapping[str, np.ndarray], usual: np.ndarray) -> np.ndarray:
+    """Return which spectra show what a view looks like without anomalies: those that the *other* views find usual.
 
-    def take(name: str, values: np.ndarray) -> np.ndarray:
-        raw[name] = values
-        log_p[name] = calibration(name, values).log_p(values, neighbours)
-        return log_p[name]
-
-    take("global", global_view(measured))
-    names = [f"{kms:.0f}" for kms in learned.windows_kms]
-    peaks = [take(f"local_{name}", values) for name, values in zip(names, peak_views(measured).T, strict=True)]
-    extents = [take(f"extent_{name}", values) for name, values in zip(names, extent_views(measured).T, strict=True)]
-    take("local", -np.min([*peaks, *extents], axis=0))
-    take("latent", latent_view(measured, learned.latent, neighbours))
-    deviation = line_deviations(measured, learned.features)
-    take("line", line_view(deviation))
-    score = combine(log_p, learned.weights)
-    log_p_score = calibration("score", score).log_p(score, neighbours)
-    return Scored(raw, log_p, score, log_p_score, deviation)
+    To leave out what the view itself finds strange would cut its own tail.
+    """
+    family = name if name in EVIDENCE else "local"
+    strange = -np.sum([values for other, values in log_p.items() if other != family], axis=0)
+    return usual & (strange <= np.quantile(strange[usual], USUAL_SHARE))
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -149,6 +179,8 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     meta = {
         **calibration.meta,
         "views": {name: _tail_json(view.tail) for name, view in calibration.views.items()},
+        "null": {"shape": calibration.null.shape, "scale": calibration.null.scale},
+        "highest": calibration.highest,
         "scatters": [{"width": item.width, "bin_pixels": item.bin_pixels} for item in calibration.scatters],
     }
     arrays = {
@@ -216,7 +248,9 @@ def _from_arrays(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Calibra
         for name, tail in meta.pop("views").items()
     }
     latent = arrays["latent"].astype(float)
-    return Calibration(meta, scatters, arrays["snr"], arrays["z"], latent, features, views)
+    null = NullLaw(**{key: float(value) for key, value in meta.pop("null").items()})
+    highest = float(meta.pop("highest"))
+    return Calibration(meta, scatters, arrays["snr"], arrays["z"], latent, features, views, null, highest)
 
 
 def _tail_json(tail: Tail) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 A raw value is compared with those of the reference spectra nearest in (log S/N, z): less their median, over the distance from
 their median to their upper quantile.  What is left has one distribution for all spectra; its tail beyond the sample is a
-generalised Pareto law fitted to upper quantiles that a few per cent of anomalies do not move.
+generalised Pareto law, fitted to spectra that no other view finds strange.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class Tail:
         values = np.quantile(standard, 1.0 - chance)
         excess = np.sort(standard[standard > values[-1]] - values[-1])
         if len(excess) < 10:
-            return cls(values, chance, float(values[-1]), float(max(values[-1] - np.median(standard), 1e-6)) / 3.0, MIN_SHAPE)
+            return cls(
+                values, chance, float(values[-1]), float(max(values[-1] - np.median(standard), 1e-6)) / 3.0, MIN_SHAPE
+            )
         mean = float(excess.mean())
         rank_share = 1.0 - (np.arange(1, len(excess) + 1) - 0.35) / len(excess)
         moment = float(np.mean(excess * rank_share))
@@ -100,13 +102,14 @@ class ViewCalibration:
     tail: Tail
 
     @classmethod
-    def fit(
-        cls, reference: np.ndarray, neighbours: np.ndarray, is_normal: np.ndarray | None = None
-    ) -> ViewCalibration:
+    def fit(cls, reference: np.ndarray, neighbours: np.ndarray, is_normal: np.ndarray) -> ViewCalibration:
         """Fit to a reference population, each spectrum against its own neighbours; the tail to those that are normal."""
-        standard = standardise(reference, reference, neighbours)
-        return cls(reference, Tail.fit(standard if is_normal is None else standard[is_normal]))
+        return cls(reference, Tail.fit(standardise(reference, reference, neighbours)[is_normal]))
+
+    def standard(self, values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+        """Return standardised values of spectra with these neighbours in the reference."""
+        return standardise(values, self.reference, neighbours)
 
     def log_p(self, values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
         """Return ln p of raw values of spectra with these neighbours in the reference."""
-        return self.tail.log_p(standardise(values, self.reference, neighbours))
+        return self.tail.log_p(self.standard(values, neighbours))

@@ -119,8 +119,6 @@ def feature_words(name: str, value: float, deviation: float) -> str:
         return f"{'strong' if deviation > 0 else 'weak'} {what}, EW {value:.1f} Å {tail}"
     if kind == "peak":
         return f"{'narrow' if deviation > 0 else 'broad'} {what} {tail}"
-    if kind == "skew":
-        return f"{what} skewed to the {'red' if deviation > 0 else 'blue'} {tail}"
     blue, _, red = what.partition("-")
     return f"{'red' if deviation > 0 else 'blue'} continuum {blue}-{red} Å {tail}"
 

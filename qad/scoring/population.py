@@ -141,7 +141,7 @@ def mahalanobis2(points: np.ndarray, reference: np.ndarray, neighbours: np.ndarr
     points, reference = points / spread, reference / spread
     n_dim = points.shape[1]
     inside = np.clip(reference, *np.quantile(reference, [0.01, 0.99], axis=0))
-    overall = np.cov(inside, rowvar=False).reshape(n_dim, n_dim) + 0.1 * np.eye(n_dim)
+    overall = 0.1 * np.eye(n_dim) + (np.cov(inside, rowvar=False).reshape(n_dim, n_dim) if len(inside) > 1 else 0.0)
     share = min(shrink + n_dim / (4 * neighbours.shape[1]), 0.9)
     distance = np.empty(len(points))
     for first in range(0, len(points), 512):

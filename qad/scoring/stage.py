@@ -13,6 +13,7 @@ from qad.config import Config
 from qad.errors import InputError
 from qad.results import Progress, RunOptions, StageResult
 from qad.schema import SCORES
+from qad.scoring.artefacts import find_faults
 from qad.scoring.calibrate import Calibration, Scored, fit_calibration, load_calibration, save_calibration
 from qad.scoring.geometry import Geometry
 from qad.scoring.residuals import Batch, ScatterSample
@@ -171,7 +172,7 @@ class _Run:
         chosen = reference_rows(self.cache)
         sample = ScatterSample(self.geometry, settings.windows_kms)
         for batch, _, _ in self._batches(chosen, "score: population"):
-            sample.add(batch)
+            sample.add(batch.without(find_faults(batch, self.geometry)[0]))
         scatters = sample.fit()
         measured = self._measure(np.arange(len(self.cache)), scatters, "score: views")
         usable = chosen[measured.is_finite[chosen]]
@@ -189,12 +190,15 @@ class _Run:
         return fit_calibration(measured.rows(usable), scatters, meta), measured
 
     def _checked(self, calibration: Calibration, path: Path) -> Calibration:
+        settings = self.config.score
         for key, value, what in (
             ("geometry_hash", self.cache.geometry_hash, "grid"),
             ("model", hash_file(self.folder / "model.json"), "model"),
+            ("windows_kms", list(settings.windows_kms), "score.windows_kms"),
+            ("weights", dict(settings.weights), "score.weights"),
         ):
             if calibration.meta.get(key) != value:
-                raise InputError(path, f"made with {what} {calibration.meta.get(key)}, not {value}; score without it")
+                raise InputError(path, f"made with {what} {calibration.meta.get(key)}, not {value}")
         return calibration
 
     def _measure(self, rows: np.ndarray, scatters: Any, what: str) -> Measured:

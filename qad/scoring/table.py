@@ -131,12 +131,11 @@ def _flags(
 ) -> np.ndarray:
     flags = rank.edge_flags(measured.z, calibration.z, rank.REDSHIFT_EDGE)
     flags |= rank.edge_flags(measured.snr, calibration.snr, rank.SNR_EDGE)
-    highest = calibration.views["score"].reference.max()
     for condition, bit in (
         (measured.n_good < rank.FEW_PIXELS_SHARE * cache.n_obs, rank.FEW_PIXELS),
         (measured.evidence[:, 0] > 0, rank.SPIKE),
         (measured.is_camera_missing, rank.CAMERA_MISSING),
-        (scored.score > highest, rank.EXTRAPOLATED),
+        (scored.score > calibration.highest, rank.EXTRAPOLATED),
         (np.full(len(rows), calibration.n_reference < min_population), rank.SMALL_POPULATION),
         (np.full(len(rows), is_foreign), rank.FOREIGN_CALIBRATION),
     ):

@@ -17,6 +17,11 @@ from qad.scoring.population import FeaturePopulation, covariates, mahalanobis2
 from qad.scoring.residuals import Batch, BoxSums, Scatter, scoring_step, significance, total_variance
 from qad.scoring.widths import measure_widths
 
+LOCAL_KMS = (1500.0, 20_000.0)
+"""Widths whose mean square residuals make up the local view: narrower ones see cosmic rays and narrow absorbers first, broader
+ones the continuum, which the latents and slopes know better (measured on simulations: average precision fell by a tenth with all).
+"""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -150,21 +155,28 @@ def global_view(measured: Measured) -> np.ndarray:
 
 
 def peak_views(measured: Measured) -> np.ndarray:
-    """Return ln of the strongest residual of each scale, (n_spectra, n_scales)."""
-    return np.log(np.abs(measured.sigma) + 0.1)
+    """Return the square of the strongest residual of each scale, (n_spectra, n_scales)."""
+    return measured.sigma**2
 
 
 def extent_views(measured: Measured) -> np.ndarray:
-    """Return ln of the mean square residual of each scale, (n_spectra, n_scales): many moderate deviations."""
-    return np.log(measured.mean_square + 1e-3)
+    """Return the mean square residual of each scale, (n_spectra, n_scales): one strong deviation, or many moderate ones."""
+    return measured.mean_square
+
+
+def local_scales(windows_kms: Sequence[float]) -> list[int]:
+    """Return the scales that make up the local view: those of LOCAL_KMS, or all if none lies there."""
+    inside = [index for index, kms in enumerate(windows_kms) if LOCAL_KMS[0] <= kms <= LOCAL_KMS[1]]
+    return inside or list(range(len(windows_kms)))
 
 
 def latent_view(measured: Measured, reference: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Return ln of the squared Mahalanobis distance from spectra of like S/N and redshift.
+    """Return the squared Mahalanobis distance from spectra of like S/N and redshift.
 
-    Under a local Gaussian this is a monotone function of -ln p(h | z, S/N), and unlike a density's it cannot mislead far out.
+    Under a local Gaussian this is -2 ln p(h | z, S/N) but for a constant, and unlike a fitted density's it cannot mislead far
+    out.
     """
-    return np.log(mahalanobis2(measured.latent, reference, neighbours) + 0.1)
+    return mahalanobis2(measured.latent, reference, neighbours)
 
 
 def line_deviations(measured: Measured, features: Sequence[FeaturePopulation]) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qad.lines import LIGHT_SPEED_KMS
 from qad.scoring.geometry import Geometry
 from qad.scoring.residuals import Batch
 
@@ -20,6 +21,8 @@ MIN_CONTINUUM_SNR = 3.0
 """A width is measured only over a continuum detected at this many sigma."""
 WEAK_IVAR = 0.1
 """Pixels with ivar below this share of the spectrum's median are left out: sky lines and defects."""
+STRONG_LINE = 5.0
+"""The profile of a line is measured where its width is known at this many sigma."""
 CORE_KMS = 1500.0
 """Half width of a line's core, for its peakedness."""
 
@@ -37,7 +40,7 @@ class LineWindow:
     blue: tuple[float, float]
     red: tuple[float, float]
     is_shaped: bool = False
-    """Whether the profile is broad and strong enough to measure peakedness and asymmetry."""
+    """Whether the line is broad and strong enough to measure how peaked it is."""
 
 
 LINE_WINDOWS = (
@@ -86,9 +89,9 @@ class Widths:
     Attributes
     ----------
     names : tuple of str
-        ``ew:<line>``, ``peak:<line>``, ``skew:<line>``, ``slope:<blue>-<red>``.
+        ``ew:<line>``, ``peak:<line>``, ``slope:<blue>-<red>``.
     value, error : ndarray, shape (n_spectra, n_features)
-        Equivalent widths in rest Å, positive in emission; peakedness and asymmetry as shares of the line's flux; slopes
+        Equivalent widths in rest Å, positive in emission; peakedness as the share of the line's flux in its core; slopes
         as d ln flux / d ln wavelength.  nan where not measured.
     """
 
@@ -136,7 +139,7 @@ def feature_names() -> tuple[str, ...]:
     names: list[str] = []
     for window in LINE_WINDOWS:
         names.append(f"ew:{window.name}")
-        names += [f"peak:{window.name}", f"skew:{window.name}"] if window.is_shaped else []
+        names += [f"peak:{window.name}"] if window.is_shaped else []
     return (*names, *(_slope_name(*pair) for pair in itertools.pairwise(SLOPE_WINDOWS)))
 
 
@@ -163,32 +166,23 @@ def _line_features(means: WindowMeans, window: LineWindow) -> list[Feature]:
     error = width * np.sqrt(flux_var / level**2 + flux**2 * variance / level**4)
     features = [(f"ew:{window.name}", ew, error)]
     if window.is_shaped:
-        features += _shape(means, window, level, variance, ew / error > 5.0)
+        share, share_error = _peakedness(means, window, level, variance, ew / error > STRONG_LINE)
+        features.append((f"peak:{window.name}", share, share_error))
     return features
 
 
-def _shape(
+def _peakedness(
     means: WindowMeans, window: LineWindow, level: np.ndarray, level_var: np.ndarray, is_strong: np.ndarray
-) -> list[Feature]:
-    """Return peakedness (share of the flux in the core) and asymmetry (red less blue half) of a strong line."""
-    factor = 1.0 + CORE_KMS / 299_792.458
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of a strong line's flux that lies in its core, and its error."""
+    factor = 1.0 + CORE_KMS / LIGHT_SPEED_KMS
     core = (window.wave / factor, window.wave * factor)
-    parts = [
-        _excess(means, part, level)
-        for part in (window.line, core, (window.line[0], window.wave), (window.wave, window.line[1]))
-    ]
-    (total, total_var), (peak, peak_var), (blue, blue_var), (red, red_var) = parts
+    (total, total_var), (peak, peak_var) = (_excess(means, part, level) for part in (window.line, core))
     total = np.where(is_strong, total, np.nan)
-    spans = np.array(
-        [window.line[1] - window.line[0], core[1] - core[0], window.wave - window.line[0], window.line[1] - window.wave]
-    )
-    slack = level_var / total**2
     share = peak / total
-    skew = (red - blue) / total
-    peak_error = np.sqrt((peak_var + share**2 * total_var) / total**2 + slack * (spans[1] - share * spans[0]) ** 2)
-    skew_var = (red_var + blue_var) * (1 + skew**2) / total**2
-    skew_error = np.sqrt(skew_var + slack * (spans[3] - spans[2] - skew * spans[0]) ** 2)
-    return [(f"peak:{window.name}", share, peak_error), (f"skew:{window.name}", skew, skew_error)]
+    # the continuum's error moves both: d share / d level = -(core width - share * line width) / total
+    lever = (core[1] - core[0] - share * (window.line[1] - window.line[0])) / total
+    return share, np.sqrt((peak_var + share**2 * total_var) / total**2 + lever**2 * level_var)
 
 
 def _excess(means: WindowMeans, part: tuple[float, float], level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from qad.lines import LYA
+from qad.lines import LIGHT_SPEED_KMS, LYA
 from qad.schema import WAVE_STEP
 from qad.simulation.profiles import shifted, smooth_box, velocity_kms, voigt_depth
 
@@ -28,6 +28,8 @@ LLS_PER_Z = 1.6
 """Optically thick systems per unit redshift at z about 3 (Songaila & Cowie 2010, ApJ 721, 1448)."""
 MGII_PER_Z, MGII_EW = 0.55, 0.7
 """Mg II absorbers with EW > 0.3 Å per unit redshift, and their e-folding width, Å (Zhu & Menard 2013, ApJ 770, 130)."""
+ASSOCIATED_SHARE = 0.12
+"""Share of quasars with a narrow C IV absorber of their own surroundings (Vestergaard 2003, ApJ 599, 116, finds a quarter, weaker ones too)."""
 CIV_PER_Z, CIV_EW = 1.0, 0.35
 """The same for C IV (Cooksey et al. 2013, ApJ 763, 37)."""
 
@@ -106,9 +108,9 @@ class Absorbers:
 
 
 def draw_absorbers(rng: np.random.Generator, z: float) -> Absorbers:
-    """Return the absorbers of a normal line of sight to a quasar at `z`: none within 5000 km/s, no broad trough."""
+    """Return the absorbers of a normal line of sight to a quasar at `z`: no broad trough, little within 5000 km/s."""
     from_z = lambda line: max(3550.0 / line - 1.0, 0.0)  # noqa: E731
-    until = z - (1 + z) * 5000.0 / 299_792.458
+    until = z - (1 + z) * 5000.0 / LIGHT_SPEED_KMS
     hydrogen_lines = [
         (place, 20.3 + min(rng.exponential(0.35), 1.7)) for place in _places(rng, from_z(LYA), until, DLA_PER_Z)
     ]
@@ -122,6 +124,9 @@ def draw_absorbers(rng: np.random.Generator, z: float) -> Absorbers:
         metals += carbon(rng, place, 0.2 + float(rng.exponential(CIV_EW)))
     for place, log_n in hydrogen_lines:
         metals += low_ions(rng, place, 0.25 * (log_n - 19.5))
+    if rng.random() < ASSOCIATED_SHARE:
+        own = z + (1 + z) * float(rng.uniform(-3000.0, 300.0)) / LIGHT_SPEED_KMS
+        metals += carbon(rng, own, 0.2 + float(rng.exponential(2 * CIV_EW)))
     return Absorbers([*hydrogen_lines, *limits], metals)
 
 
@@ -164,7 +169,7 @@ def low_ions(rng: np.random.Generator, z: float, ew: float) -> list[NarrowLine]:
 def _absorb_narrow(passed: Array, wave: Array, line: NarrowLine) -> None:
     """Multiply by a line, in place: on a fine grid, then the mean over each pixel."""
     centre = line.wave * (1 + line.z)
-    sigma = centre * line.sigma_kms / 299_792.458
+    sigma = centre * line.sigma_kms / LIGHT_SPEED_KMS
     low, high = np.searchsorted(wave, (centre - 6 * sigma - 2, centre + 6 * sigma + 2))
     if high <= low:
         return

@@ -127,7 +127,7 @@ def observe(flux: Array, rng: np.random.Generator, exposures: float, calibration
         spectrum.flux[camera] = expected + true_sigma * rng.standard_normal(n_wave)
         spectrum.ivar[camera] = 1.0 / variance
         spectrum.mask[camera] = np.zeros(n_wave, np.int32)
-        _mask_pixels(spectrum, camera, rng, exposures)
+        _mask_pixels(spectrum, camera, rng, exposures, sigma)
     return spectrum
 
 
@@ -138,7 +138,8 @@ def _calibration_error(rng: np.random.Generator, camera: str) -> Array:
     return np.asarray(1.0 + np.interp(wave, wave[::50], curve) + 0.5 * scatter * rng.normal())
 
 
-def _mask_pixels(spectrum: Spectrum, camera: str, rng: np.random.Generator, exposures: float) -> None:
+def _mask_pixels(spectrum: Spectrum, camera: str, rng: np.random.Generator, exposures: float, sigma: Array) -> None:
+    """Mask cosmic rays and bad columns, and spoil the flux below them."""
     n_wave = CAMERA_PIXELS[camera]
     rate = COSMIC_RATE / max(exposures, 1.0) ** 2
     runs = [(int(rng.integers(n_wave)), int(rng.integers(1, 5)), COSMIC) for _ in range(rng.poisson(rate * n_wave))]
@@ -146,7 +147,8 @@ def _mask_pixels(spectrum: Spectrum, camera: str, rng: np.random.Generator, expo
         length = int(rng.integers(4, 30)) if rng.random() < 0.9 else int(rng.integers(60, 300))
         runs.append((int(rng.integers(n_wave)), length, SOMEBADPIX | BADCOLUMN))
     for start, length, bits in runs:
-        spectrum.mask[camera][start : start + length] |= bits
-        spectrum.flux[camera][start : start + length] += 5.0 * rng.normal() / np.sqrt(spectrum.ivar[camera][start])
+        run = slice(start, start + length)
+        spectrum.mask[camera][run] |= bits
+        spectrum.flux[camera][run] += 5.0 * rng.normal() * sigma[run]
         if rng.random() >= KEPT_IVAR_SHARE:
-            spectrum.ivar[camera][start : start + length] = 0.0
+            spectrum.ivar[camera][run] = 0.0

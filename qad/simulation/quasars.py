@@ -46,8 +46,8 @@ SLOPE_MEAN, SLOPE_SCATTER = -1.56, 0.32
 LINE_SCATTER = 0.22
 """Scatter of ln EW line by line, on top of 0.20 that all lines of a quasar share: about 0.3 in all (Shen et al. 2011)."""
 COMMON_SCATTER = 0.20
-BALDWIN_PIVOT = -25.0
-"""Absolute magnitude at which the mean equivalent widths hold."""
+BALDWIN_PIVOT = -23.5
+"""Absolute magnitude at which the mean equivalent widths hold: about the median of DESI's quasars, whose stacked lines agree with the composite's."""
 HOST_SHARE = 0.10
 """Median share of the host's light at 5100 Å at absolute magnitude -22.5, less for brighter quasars (Jalan et al. 2023, MNRAS 521, L11)."""
 FAINTEST = -21.0

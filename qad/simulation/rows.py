@@ -33,6 +33,9 @@ BADAMP_BIT = {"b": 22, "r": 23, "z": 24}
 DEAD_STATUS = (1 << 0 | 1 << 3, 1 << 1, 1 << 0, 1 << 9 | 1 << 3, 1 << 1 | 1 << 10)
 """COADD_FIBERSTATUS of rows without data: unassigned, stuck, badly placed fibres."""
 RESTRICTED = 1 << 3
+POOR_SHARE = 0.006
+POOR_STATUS = (1 << 10, 1 << 12, 1 << 15)
+"""Poor position, low transmission, low effective time: fibres that have data, which DESI's catalogues leave out."""
 
 
 @dataclass
@@ -119,7 +122,7 @@ def make_light(rng: np.random.Generator, order: Order, ebv: float) -> Light:
         )
         raw, r_mag = anomalies.incident(quasar, wave, rng), quasar.r_mag
         z_fit = quasar.z if quasar.z_claimed is None else quasar.z_claimed
-        light = Light(raw, quasar.z, z_fit, "QSO", "HIZ" if z_fit > 1.5 else "LOZ")
+        light = Light(raw, quasar.z, z_fit, "QSO", "HIZ" if z_fit > tables.HIZ_Z else "LOZ")
     elif order.kind == "star":
         raw, z, kind = contaminants.draw_star(rng, wave)
         r_mag, light = draw(rng, R_MAG_DENSITY), Light(raw, z, z, "STAR", kind)
@@ -159,6 +162,7 @@ def _spoil(rng: np.random.Generator, order: Order, spectrum: Spectrum) -> int:
             spectrum.blank(camera)
         return int(rng.choice(DEAD_STATUS))
     status = RESTRICTED if rng.random() < 0.03 else 0
+    status |= int(rng.choice(POOR_STATUS)) if rng.random() < POOR_SHARE else 0
     if order.artefact is None and rng.random() < MISSING_CAMERA_SHARE:
         camera = str(rng.choice(sky.CAMERAS))
         spectrum.blank(camera)

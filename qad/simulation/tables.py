@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 REDSHIFT_SCATTER_KMS = ((0.8, 120.0), (0.2, 350.0))
 """Shares and widths of the error of redrock's quasar redshifts (Chaussidon et al. 2023, ApJ 944, 107)."""
 ZWARN_SKY, ZWARN_SMALL_DELTACHI2, ZWARN_NODATA = 1 << 0, 1 << 2, 1 << 9
+HIZ_Z = 1.5
+"""Above it redrock's template for high redshifts fits best; both reach from 1.4 to 1.6."""
 MIN_DELTACHI2 = 9.0
 """Below it redrock sets ZWARN bit 2."""
 _TSNR2 = {"GPBDARK": (295.0, 9900.0, 2.8e-5), "ELG": (0.14, 24.8, 97.9), "GPBBRIGHT": (53.0, 1757.0, 5e-6),
@@ -198,14 +200,14 @@ def redshift(rng: np.random.Generator, order: Order, light: Light, spectrum: Spe
     n_pixels = sum(int((spectrum.ivar[camera] > 0).sum()) for camera in sky.CAMERAS)
     z, spectype, subtype, zwarn = light.z_fit, light.spectype, light.subtype, 0
     contrast = _contrast(spectrum)
-    deltachi2 = contrast * float(np.exp(0.3 * rng.normal())) * (0.35 if spectype == "QSO" else 0.6)
+    deltachi2 = contrast * float(np.exp(0.3 * rng.normal())) * 0.7
     if order.kind == "dead":
         z, deltachi2, zwarn = -0.005, 0.0, ZWARN_NODATA
     elif order.kind == "sky":
         deltachi2, zwarn = float(rng.uniform(0.0, 12.0)), ZWARN_SKY
         if rng.random() < 0.25:
             z, spectype = float(rng.choice(_FALSE_SKY_Z)) + float(rng.normal(0, 0.02)), "QSO"
-            subtype = "HIZ" if z > 1.5 else "LOZ"
+            subtype = "HIZ" if z > HIZ_Z else "LOZ"
     elif spectype == "QSO":
         width = REDSHIFT_SCATTER_KMS[0 if rng.random() < REDSHIFT_SCATTER_KMS[0][0] else 1][1]
         z += (1 + z) * width * float(rng.normal()) / LIGHT_SPEED_KMS
@@ -213,6 +215,9 @@ def redshift(rng: np.random.Generator, order: Order, light: Light, spectrum: Spe
         zwarn |= ZWARN_SMALL_DELTACHI2
         if order.kind == "qso" and rng.random() < 0.5:
             z = float(rng.uniform(0.1, 4.0))
+        elif order.kind == "galaxy" and rng.random() < 0.3:
+            z, spectype = float(rng.uniform(0.5, 2.0)), "QSO"
+            subtype = "HIZ" if z > HIZ_Z else "LOZ"
     n_coeff = {"QSO": 4, "GALAXY": 10, "STAR": 5}[spectype]
     coeff = np.zeros(10)
     if n_pixels:

@@ -103,7 +103,8 @@ def _brick_rows() -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
     """Return declination of each row of bricks, its number of bricks, and the bricks in the rows before it."""
     centres = np.clip(-90.0 + _BRICK_DEG * np.arange(round(180.0 / _BRICK_DEG) + 1), -90.0, 90.0)
     width = np.maximum(np.cos(np.radians(np.abs(centres) - _BRICK_DEG / 2)), 0.0)
-    columns = np.maximum(2 * np.ceil(180.0 / _BRICK_DEG * width), 1).astype(np.int64)
+    columns = (2 * np.ceil(180.0 / _BRICK_DEG * width)).astype(np.int64)
+    columns[[0, -1]] = 1  # each pole is one brick
     return centres, columns, np.concatenate([[0], np.cumsum(columns)[:-1]])
 
 

@@ -30,7 +30,7 @@ CLIP = 9.0
 """Squared residual, in units of the total variance, beyond which a pixel counts no more towards psi."""
 CLIPPED_MEAN = 0.99499
 """Mean of min(x^2, CLIP) of a unit normal x: what clipping takes from pure noise is given back."""
-MIN_SCATTER = 0.02
+MIN_SCATTER = 0.03
 """psi is at least the square of this share of the mean spectrum: fluxes are not calibrated better than that."""
 TRIM_AFTER = 0.3
 """Share of the passes before trimming starts: the misfit must mean something first."""

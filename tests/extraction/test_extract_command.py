@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,33 @@ def test_a_dry_run_leaves_no_trace(kit: Any, source: str) -> None:
     assert done.returncode == 0
     assert "2 to do" in done.stdout
     assert not (kit.folder / "work").exists()
+
+
+def test_killed_at_any_moment_leaves_whole_tables_and_goes_on(kit: Any, source: str) -> None:
+    reference = qad_extract(kit, "--source", source, "--root", str(kit.folder / "reference"))
+    assert reference.returncode == 0
+    expected = {path.name: path.read_bytes() for path in (kit.folder / "reference/spectra").iterdir()}
+    command = [
+        sys.executable,
+        "-m",
+        "qad",
+        "extract",
+        "--source",
+        source,
+        "--root",
+        str(kit.folder / "work"),
+        "-j",
+        "1",
+    ]
+    for wait_s in (0.3, 0.5, 0.6, 0.8):
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=kit.folder) as process:
+            time.sleep(wait_s)
+            process.kill()
+        for path in (kit.folder / "work/spectra").glob("*.parquet"):
+            assert path.read_bytes() == expected[path.name]
+    done = qad_extract(kit, "--source", source)
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_bytes() for path in (kit.folder / "work/spectra").glob("*.parquet")} == expected
 
 
 def test_flags_reach_the_stage_and_a_file_gives_pixels(kit: Any, source: str) -> None:

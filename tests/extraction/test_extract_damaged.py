@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 
 from qad.config import Extract
+from qad.desi.fits import FitsFile
 from qad.errors import InputError
 from qad.extraction.healpix import extract_pixel
 from qad.schema import SPECTRA
@@ -61,6 +62,19 @@ def test_a_damaged_file_fails_its_unit_by_name_and_the_others_are_done(kit: Any,
     assert paths[which].name in result.failures[0].reason
     assert [path.name for path in result.paths] == ["main-dark-9144.parquet"]
     assert {path.name for path in (kit.folder / "work/spectra").iterdir()} == {"main-dark-9144.parquet"}
+
+
+def test_damage_in_an_hdu_that_is_never_read_is_found_where_nobody_vouches_for_the_file(kit: Any) -> None:
+    def edit(coadd: dict[str, Any], _: dict[str, Any]) -> None:
+        coadd["B_RESOLUTION"] = fits.ImageHDU(np.ones((3, 2, 2751), np.float32))
+
+    coadd, _ = kit.release.add(PIXEL, edit=edit)
+    raw = bytearray(coadd.read_bytes())
+    with FitsFile(coadd) as file:
+        raw[file.hdu("B_RESOLUTION").offset + 100] ^= 1
+    coadd.write_bytes(raw)
+    assert "B_RESOLUTION: the data do not match" in kit.extract().failures[0].reason
+    assert kit.extract(verify_datasum=False).failures == ()
 
 
 def test_a_table_of_an_earlier_run_stays_and_is_told(kit: Any) -> None:

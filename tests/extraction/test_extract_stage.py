@@ -62,6 +62,22 @@ def test_a_second_run_skips_all_and_still_counts(release: Any) -> None:
     assert second.paths == first.paths
 
 
+def test_a_receipt_of_nonsense_is_no_hindrance(release: Any) -> None:
+    release.extract()
+    for receipt, text in zip(
+        sorted((release.folder / "work/.qad/receipts/extract").iterdir()),
+        (
+            "{",
+            "[]",
+            '{"inputs": 3}',
+            '{"inputs": [4, {"path": "x"}, {"path": [], "size": 1, "mtime_ns": 2, "sha256": 3}]}',
+        ),
+        strict=True,
+    ):
+        receipt.write_text(text)
+    assert release.extract().n_skipped == 4
+
+
 def test_lost_receipts_cost_a_hash_not_an_extraction(release: Any) -> None:
     release.extract()
     for receipt in (release.folder / "work/.qad/receipts/extract").iterdir():
@@ -153,6 +169,10 @@ def test_pixels_are_chosen_by_survey_program_healpix_and_limit(release: Any, key
     assert [path.stem for path in release.extract(**keys).paths] == expected
 
 
+def test_pixels_that_are_not_there_are_told(release: Any) -> None:
+    assert release.extract(healpix=[47, 48, 5]).details["absent_pixels"] == [5, 48]
+
+
 def test_an_unusable_source_is_one_clear_error(kit: Any) -> None:
     with pytest.raises(InputError, match="no such folder"):
         kit.extract()
@@ -207,7 +227,8 @@ class TestVouchers:
         return path
 
     def hashes(self, path: Path, verify: bool = False) -> tuple[list[str], list[str]]:
-        return input_hashes([path], path.parent / "receipt.json", verify)
+        found = input_hashes([path], path.parent / "receipt.json", verify)
+        return found.hashes, found.notes
 
     def write_list(self, path: Path, sha256: str, age_s: int) -> None:
         listed = path.parent / "redux_iron_healpix_main_dark_0_47.sha256sum"
@@ -266,6 +287,12 @@ def test_the_readmes_function_names_what_is_wrong(kit: Any) -> None:
         extract_qso_tile_to_parquet(kit.folder, kit.folder / "out", 9800, 3600)
     kit.release.add(PIXELS[0])
     kit.release.add(PIXELS[1])
+    twin = kit.folder / "twin" / kit.release.paths(PIXELS[0])[0].name
+    twin.parent.mkdir()
+    twin.write_bytes(b"")
+    with pytest.raises(InputError, match="are the same pixel"):
+        extract_qso_tile_to_parquet(kit.folder, kit.folder / "out", 3600, 9800)
+    twin.unlink()
     kit.release.paths(PIXELS[0])[1].unlink()
     with pytest.raises(InputError, match=r"redrock-main-bright-47\.fits"):
         extract_qso_tile_to_parquet(kit.folder, kit.folder / "out", 3600, 9800)

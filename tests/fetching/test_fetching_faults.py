@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from made_release import SMALL, write_list, write_pixel
-from s3server import BUCKET, Exchange, FaultProxy, S3Server, tree_bytes
+from s3server import BUCKET, KEY, SECRET, Exchange, FaultProxy, S3Server, tree_bytes
 
 import qad
 from qad.desi.layout import checksum_name, coadd_name, pixel_folder, redrock_name
-from qad.errors import ServiceError
+from qad.errors import InputError, ServiceError, StorageError
 from qad.fetching.download import partial_path
 from qad.fetching.source import RemoteFile
 from qad.results import StageResult
@@ -156,6 +156,20 @@ def test_a_link_that_breaks_again_and_again_gets_there_without_fetching_twice(
     result = bring(proxy, tmp_path, retries=1)
     content = published(small_release)
     assert result.failures == ()
+    assert tree_bytes(tmp_path / "raw/dr1/healpix") == content
+    assert proxy.bytes_of("") <= 1.1 * sum(map(len, content.values()))
+
+
+def test_a_link_that_falls_silent_again_and_again_gets_there_too(
+    proxy: FaultProxy, tmp_path: Path, small_release: Path
+) -> None:
+    def stall_early(found: Exchange) -> None:
+        if len(found.body) > 250_000:
+            found.stall_at = 200_000
+
+    proxy.reset(on(".fits", stall_early, times=1000))
+    assert bring(proxy, tmp_path, retries=1, timeout_s=0.3).failures == ()
+    content = published(small_release)
     assert tree_bytes(tmp_path / "raw/dr1/healpix") == content
     assert proxy.bytes_of("") <= 1.1 * sum(map(len, content.values()))
 
@@ -389,6 +403,26 @@ def test_without_list_and_md5_every_hdu_must_match_its_datasum(
     assert tree_bytes(tmp_path / "raw/dr1/healpix") == tree_bytes(root / "healpix")
 
 
+def test_a_signed_request_is_not_sent_on_to_another_host(
+    s3: S3Server, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = FaultProxy(s3.port)
+
+    def redirect(found: Exchange) -> None:
+        body = b"<?xml version='1.0'?><Error><Code>TemporaryRedirect</Code><Endpoint>elsewhere</Endpoint></Error>"
+        found.replace(307, "Temporary Redirect", body, "application/xml", Location=elsewhere.url + found.target)
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    proxy.reset(redirect)
+    try:
+        with pytest.raises(InputError, match="served elsewhere"):
+            bring(proxy, tmp_path, anonymous=False)
+        assert elsewhere.requests == []
+    finally:
+        elsewhere.close()
+
+
 def test_hostile_keys_never_become_paths(proxy: FaultProxy, tmp_path: Path, small_release: Path) -> None:
     keys = [
         "healpix/main/dark/0/47/../../../../../../../escaped.fits",
@@ -440,8 +474,6 @@ def test_a_folder_of_more_than_a_thousand_keys_is_listed_to_its_end(
 
 
 def test_a_symbolic_link_in_the_work_directory_is_not_followed_out_of_it(proxy: FaultProxy, tmp_path: Path) -> None:
-    from qad.errors import StorageError
-
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "work/raw/dr1/healpix").mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -17,11 +18,13 @@ from s3server import run_qad, tree_bytes
 import qad
 from qad.desi.layout import checksum_name, coadd_name, pixel_folder, redrock_name
 from qad.errors import ConfigError, InputError, QadError, ServiceError, StorageError
+from qad.fetching.answers import refusal, retry_after
 from qad.fetching.checksums import MismatchError, UnverifiedError, check_datasums, parse_list
+from qad.fetching.download import partial_path
 from qad.fetching.local import LocalSource
 from qad.fetching.plan import Wanted, find_healpix, make_plan
 from qad.fetching.retry import Patience, StoppedError
-from qad.fetching.source import RemoteFile, TransientError, is_safe_key
+from qad.fetching.source import ChangedError, DeniedError, MissingError, RemoteFile, TransientError, is_safe_key
 from qad.fetching.threads import run_threads
 from qad.work.units import Pixel
 
@@ -360,8 +363,6 @@ def test_a_source_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_a_partial_file_is_taken_up_from_a_local_source_too(release: Path, tmp_path: Path) -> None:
-    from qad.fetching.download import partial_path
-
     pixel = SMALL[1]
     source = LocalSource(release / "healpix")
     (coadd,) = (file for file in source.files("main/") if file.name == coadd_name(pixel))
@@ -373,6 +374,52 @@ def test_a_partial_file_is_taken_up_from_a_local_source_too(release: Path, tmp_p
     assert result.counts["bytes_resumed"] == 10_000
     assert tree_bytes(tmp_path / "work/raw/dr1") == tree_bytes(release)
     assert not list((tmp_path / "work").rglob("*part"))
+
+
+def test_a_file_that_another_process_is_fetching_is_left_to_it(release: Path, tmp_path: Path) -> None:
+    pixel = SMALL[1]
+    (coadd,) = (f for f in LocalSource(release / "healpix").files("main/") if f.name == coadd_name(pixel))
+    folder = pixel_folder(tmp_path / "work/raw/dr1/healpix", pixel)
+    folder.mkdir(parents=True)
+    with partial_path(folder / coadd.name, coadd).open("wb") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        (failure,) = qad.fetch(root=tmp_path / "work", source=str(release)).failures
+    assert (failure.unit, "another process" in failure.reason) == ("main/dark/48", True)
+    assert not (folder / coadd.name).exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "key", "kind", "text"),
+    [
+        (403, "RequestTimeTooSkewed", "a", InputError, "clock"),
+        (403, "InvalidAccessKeyId", "", InputError, "--no-sign-request"),
+        (301, "PermanentRedirect", "a", InputError, "fetch.region"),
+        (307, "", "", InputError, "elsewhere"),
+        (404, "NoSuchBucket", "", InputError, "no such bucket"),
+        (403, "AccessDenied", "", InputError, "--sign"),
+        (403, "AccessDenied", "a", DeniedError, "refuses"),
+        (404, "NoSuchKey", "a", MissingError, "gone"),
+        (412, "PreconditionFailed", "a", ChangedError, "changed"),
+        (416, "InvalidRange", "a", ChangedError, "shorter"),
+        (503, "SlowDown", "a", TransientError, "503 SlowDown"),
+        (400, "RequestTimeout", "a", TransientError, "400"),
+        (429, "", "", TransientError, "429"),
+        (418, "Teapot", "a", TransientError, "418"),
+    ],
+)
+def test_every_refusal_says_what_it_means(status: int, code: str, key: str, kind: type[Exception], text: str) -> None:
+    response = {"Error": {"Code": code, "Message": "words"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = refusal(response, "s3://here/", key)
+    assert type(error) is kind
+    assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("inf", 0.0), ("nan", 0.0), ("Wed, 21 Oct", 0.0), ("", 0.0)],
+)
+def test_retry_after_is_read_where_it_makes_sense(header: str, seconds: float) -> None:
+    assert retry_after({"HTTPHeaders": {"retry-after": header}}) == seconds
 
 
 def test_a_receipt_holds_no_clock_but_that_of_the_files(release: Path, tmp_path: Path) -> None:

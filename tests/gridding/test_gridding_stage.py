@@ -324,7 +324,8 @@ def test_two_processes_give_the_bytes_of_one(
     assert digests(work) == before
 
 
-def test_killed_between_shards_goes_on_to_the_same_bytes(work: Path, configured: Configured) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_between_shards_goes_on_to_the_same_bytes(work: Path, configured: Configured, number: int) -> None:
     build_grid(configured(work, shards=300), ONE)
     expected = digests(work)
     for file in (work / "grid").iterdir():
@@ -336,8 +337,9 @@ def test_killed_between_shards_goes_on_to_the_same_bytes(work: Path, configured:
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.kill(process.pid, number)
+    _, stderr = process.communicate()
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), stderr
     assert not (work / "grid" / "grid.json").exists()
     kept = digests(work)
     assert {name: expected[name] for name in kept} == kept

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,15 @@ def test_server_down_leaves_the_files_and_says_so_in_one_line(work, tmp_path):
         sync(work.config(dsn), OPTIONS)
 
 
+def test_a_silent_server_is_given_up_after_the_timeout(work):
+    work.spectra(1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dsn = f"postgresql://qad_user:{PASSWORD}@127.0.0.1:{listener.getsockname()[1]}/qad"
+        with pytest.raises(ServiceError, match="timeout") as caught:
+            index(work.config(dsn, timeout_s=1.0), OPTIONS)
+    assert PASSWORD not in str(caught.value)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -259,10 +269,10 @@ def test_the_password_is_in_no_output_log_or_table(work, database, tmp_path):
 
 
 class CuttingProxy:
-    """A TCP relay that cuts a connection once so many bytes went up through it."""
+    """A TCP relay that cuts a connection once so many bytes went up through it, or just after a text did."""
 
-    def __init__(self, port: int, cut_after: int, n_cuts: int) -> None:
-        self._upstream, self._cut_after, self._left = port, cut_after, n_cuts
+    def __init__(self, port: int, n_cuts: int, cut_after: int = 10**12, cut_behind: bytes = b"\x00never\x00") -> None:
+        self._upstream, self._cut_after, self._cut_behind, self._left = port, cut_after, cut_behind, n_cuts
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.cuts = 0
@@ -285,6 +295,12 @@ class CuttingProxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 passed += len(data)
+                if is_up and self._cut_behind in data and self._left > 0:
+                    self._left -= 1
+                    self.cuts += 1
+                    sink.sendall(data)
+                    time.sleep(0.3)  # the server has committed, the client never hears of it
+                    break
                 if is_up and passed > self._cut_after and self._left > 0:
                     self._left -= 1
                     self.cuts += 1
@@ -332,6 +348,20 @@ def test_a_connection_cut_once_is_made_again(work, database):
     assert proxy.cuts == 1
     assert result.n_done == 1
     assert database.count("score") == 20_000
+
+
+def test_a_connection_cut_at_commit_leaves_equal_counts(work, database):
+    work.spectra(30)
+    work.scores(500)
+    proxy = CuttingProxy(database.server.port, n_cuts=2, cut_behind=b"COMMIT")
+    try:
+        result = index(work.config(database.dsn.replace(str(database.server.port), str(proxy.port))), OPTIONS)
+    finally:
+        proxy.close()
+    assert proxy.cuts == 2
+    assert not result.failures
+    assert (database.count("spectrum"), database.count("score"), database.count("source_file")) == (30, 500, 2)
+    assert index(work.config(database.dsn), OPTIONS).n_skipped == 2
 
 
 def test_a_server_that_restarts_is_caught_up_with(work, database):

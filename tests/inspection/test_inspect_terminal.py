@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,33 @@ UTF8 = {**CLEAN, "LANG": "C.UTF-8", "TERM": "xterm-256color"}
 
 def pipe(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*QAD, "inspect", *map(str, arguments)], capture_output=True, env=env or UTF8, timeout=60)
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+@pytest.fixture
+def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Run in this process, which saves the start: stdout and stderr are files, as in a batch job."""
+    for name in ("LC_ALL", "LC_CTYPE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+
+    def run(*arguments: object) -> Done:
+        from qad.cli.main import app
+
+        try:
+            code = app(["inspect", *map(str, arguments)], standalone_mode=False)
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capfdbinary.readouterr()
+        return Done(int(code or 0), out, err)
+
+    return run
 
 
 def terminal(
@@ -98,15 +127,15 @@ def test_plot_fits_the_terminal(root: Path, made: Any) -> None:
         assert any(0x2800 < ord(c) < 0x2900 for c in raw)
 
 
-def test_plot_without_targetid_draws_the_first_candidate(root: Path, made: Any) -> None:
-    done = pipe("--root", root, "--plot")
+def test_plot_without_targetid_draws_the_first_candidate(call: Callable[..., Done], root: Path, made: Any) -> None:
+    done = call("--root", root, "--plot")
     assert done.stdout.decode().startswith(f"TARGETID {made.targetid[0]}")
     assert done.stdout.decode().count("TARGETID") == 1
-    assert pipe("--root", root, "--plot", "--top", 2).stdout.decode().count("TARGETID") == 2
+    assert call("--root", root, "--plot", "--top", 2).stdout.decode().count("TARGETID") == 2
 
 
-def test_piped_table_is_plain_and_whole(root: Path, made: Any) -> None:
-    done = pipe("--root", root, "--top", 40)
+def test_piped_table_is_plain_and_whole(call: Callable[..., Done], root: Path, made: Any) -> None:
+    done = call("--root", root, "--top", 40)
     lines = done.stdout.decode().splitlines()
     assert done.returncode == 0
     assert done.stderr == b""
@@ -127,11 +156,11 @@ def test_closed_pipe_is_quiet(root: Path) -> None:
         assert done.returncode in (0, 141)
 
 
-def test_hostile_text_reaches_no_terminal_and_no_pipe_raw(root: Path, made: Any) -> None:
+def test_hostile_text_reaches_no_terminal_and_no_pipe_raw(call: Callable[..., Done], root: Path, made: Any) -> None:
     hostile = made.targetid[made.hostile]
     columns = "targetid,subtype,reason"
     for arguments in ([hostile], [hostile, "--plot"], ["--columns", columns, "--where", f"targetid = {hostile}"]):
-        done = pipe("--root", root, *arguments)
+        done = call("--root", root, *arguments)
         assert done.returncode == 0, done.stderr
         assert not set(done.stdout) & {0x1B, 0x07}
         assert b"\xc2\x9b" not in done.stdout
@@ -143,9 +172,9 @@ def test_hostile_text_reaches_no_terminal_and_no_pipe_raw(root: Path, made: Any)
         assert "[bold]" in raw or "--plot" in arguments  # Rich's markup is text too
 
 
-def test_details_tell_everything_known(root: Path, made: Any) -> None:
+def test_details_tell_everything_known(call: Callable[..., Done], root: Path, made: Any) -> None:
     targetid = made.targetid[made.trough]
-    text = pipe("--root", root, targetid).stdout.decode()
+    text = call("--root", root, targetid).stdout.decode()
     for known in (
         "zwarn 4 SMALL_DELTA_CHI2",
         "fiberstatus 8 RESTRICTED",
@@ -155,18 +184,18 @@ def test_details_tell_everything_known(root: Path, made: Any) -> None:
         "local ",
     ):
         assert known in text, text
-    both = pipe("--root", root, made.targetid[made.twice[0]]).stdout.decode()
+    both = call("--root", root, made.targetid[made.twice[0]]).stdout.decode()
     assert "main/dark" in both
     assert "sv1/dark" in both
-    matched = pipe("--root", root, made.targetid[0]).stdout.decode()
+    matched = call("--root", root, made.targetid[0]).stdout.decode()
     assert "dr16q: J0001 at 0.20″ z 2.5; dr16q: J0002" in matched
 
 
-def test_json_document_has_targetids_as_text(root: Path, made: Any) -> None:
-    document = json.loads(pipe("--root", root, "--top", 3, "--json").stdout)
+def test_json_document_has_targetids_as_text(call: Callable[..., Done], root: Path, made: Any) -> None:
+    document = json.loads(call("--root", root, "--top", 3, "--json").stdout)
     assert [row["targetid"] for row in document["rows"]] == [str(targetid) for targetid in made.targetid[:3]]
     assert document["counts"] == {"rows": 3, "scored": 40}
-    (target,) = json.loads(pipe("--root", root, made.targetid[5], "--format", "json").stdout)
+    (target,) = json.loads(call("--root", root, made.targetid[5], "--format", "json").stdout)
     assert target["targetid"] == str(made.targetid[5])
     assert target["spectra"][0]["redrock"]["zwarn_bits"] == ["SMALL_DELTA_CHI2"]
 
@@ -189,18 +218,18 @@ def test_json_document_has_targetids_as_text(root: Path, made: Any) -> None:
     ],
 )
 def test_wrong_words_are_one_line_and_the_right_exit_code(
-    root: Path, arguments: list[str], code: int, words: str
+    call: Callable[..., Done], root: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    done = pipe("--root", root, *arguments)
+    done = call("--root", root, *arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr.decode()
     assert len(done.stderr.decode().splitlines()) == 1
     assert done.stdout == b""
 
 
-def test_files_are_written_by_their_name(root: Path, tmp_path: Path) -> None:
+def test_files_are_written_by_their_name(call: Callable[..., Done], root: Path, tmp_path: Path) -> None:
     for name in ("rows.csv", "rows.json", "rows.parquet", "rows.fits"):
-        done = pipe("--root", root, "--top", 3, "-o", tmp_path / name)
+        done = call("--root", root, "--top", 3, "-o", tmp_path / name)
         assert done.stdout.decode() == f"{tmp_path / name}: 3 rows\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "rows.fits", "rows.json", "rows.parquet"]
 
@@ -212,29 +241,29 @@ def test_binary_formats_go_to_a_pipe_but_not_to_a_terminal(root: Path) -> None:
     assert "is binary" in raw
 
 
-def test_label_is_kept_and_shown(own_root: Path, made: Any) -> None:
+def test_label_is_kept_and_shown(call: Callable[..., Done], own_root: Path, made: Any) -> None:
     first, second = (str(targetid) for targetid in made.targetid[:2])
-    done = pipe("--root", own_root, first, second, "--label", "interesting", "--comment", "look again")
+    done = call("--root", own_root, first, second, "--label", "interesting", "--comment", "look again")
     assert done.stdout == b"2 labelled interesting\n", done.stderr
-    assert pipe("--root", own_root, second, "--label", "artefact").returncode == 0
-    assert pipe("--root", own_root, "12345", "--label", "artefact").returncode == 3
+    assert call("--root", own_root, second, "--label", "artefact").returncode == 0
+    assert call("--root", own_root, "12345", "--label", "artefact").returncode == 3
     rows = (
-        pipe("--root", own_root, "--top", 3, "--columns", "targetid,label,label_comment", "--format", "csv")
+        call("--root", own_root, "--top", 3, "--columns", "targetid,label,label_comment", "--format", "csv")
         .stdout.decode()
         .split()
     )
-    assert rows[1:] == [f"{first},interesting,look", "again", f"{second},artefact,", f"{made.targetid[2]},,"]
-    found = pipe(
+    assert rows[1:] == [f"{first},interesting,look", "again", f'{second},artefact,""', f"{made.targetid[2]},,"]
+    found = call(
         "--root", own_root, "--where", "label = 'interesting'", "--columns", "targetid", "--format", "csv"
     ).stdout.decode()
     assert found.split() == ["targetid", first]
-    assert "interesting: look again" in pipe("--root", own_root, first).stdout.decode()
+    assert "interesting: look again" in call("--root", own_root, first).stdout.decode()
 
 
-def test_looking_writes_nothing(root: Path, made: Any) -> None:
+def test_looking_writes_nothing(call: Callable[..., Done], root: Path, made: Any) -> None:
     before = sorted(root.rglob("*"))
-    pipe("--root", root)
-    pipe("--root", root, made.targetid[5], "--plot")
+    call("--root", root)
+    call("--root", root, made.targetid[5], "--plot")
     assert sorted(root.rglob("*")) == before
 
 

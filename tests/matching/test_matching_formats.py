@@ -270,6 +270,36 @@ def test_position_columns_are_found_by_ucd(tmp_path, sky_field):
     assert (layout.ra.name, layout.dec.name) == ("x", "y")
 
 
+def test_the_table_with_positions_is_found_among_others_of_a_votable(tmp_path, sky_field):
+    from astropy.io.votable import from_table, writeto
+    from astropy.table import Table
+
+    document = from_table(Table({"note": ["a", "b"], "n": [1, 2]}))
+    second = from_table(Table({"label": ["x", "y"], "RA": sky_field.ra[:2], "DE": sky_field.dec[:2], "ID": [7, 8]}))
+    document.resources.append(second.resources[0])
+    writeto(document, str(tmp_path / "cat.vot"))
+    assert not run(sky_field, tmp_path / "cat.vot", columns=["label"]).failures
+    found = sky_field.matches("cat")
+    assert found["catalog_id"].to_pylist() == ["7", "8"]
+    assert found["cat_label"].to_pylist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_quotes_comments_and_line_ends_of_csv_are_understood(end, tmp_path, sky_field):
+    lines = [
+        "# a comment, with commas",
+        "",
+        '"id";ra;dec;note',
+        f'"a;b";{sky_field.ra[0]:.9f};+{sky_field.dec[0]:.9f};"two',
+        'lines"',
+    ]
+    (tmp_path / "cat.csv").write_bytes((end.join(lines) + end).encode())
+    assert not run(sky_field, tmp_path / "cat.csv", columns=["note"]).failures
+    found = sky_field.matches("cat")
+    assert found["catalog_id"].to_pylist() == ["a;b"]
+    assert found["cat_note"].to_pylist() == [f"two{end}lines"]
+
+
 def test_without_an_identifier_the_row_number_stands_in(tmp_path, sky_field):
     path = tmp_path / "cat.csv"
     path.write_text(f"ra,dec\n1,1\n{sky_field.ra[0]},{sky_field.dec[0]}\n")

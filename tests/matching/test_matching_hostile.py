@@ -49,6 +49,7 @@ CASES: dict[str, tuple[str, bytes, str]] = {
     "binary": ("cat.csv", bytes(range(256)) * 10, "not a catalogue"),
     "web page": ("cat.fits", b"<!DOCTYPE html><html>log in</html>", "web page"),
     "zip": ("cat.csv", b"PK\x03\x04" + b"x" * 100, "zip archive"),
+    "utf-16": ("cat.csv", "ra,dec\n1,2\n".encode("utf-16"), "UTF-16"),
     "latin-1": ("cat.csv", "ra,dec,näme\n1,2,x\n".encode("latin-1"), "not UTF-8"),
     "latin-1 rows": ("cat.csv", b"ra,dec,id\n" + b"1,2,x\n" * 200_000 + b"1,2,n\xe4me\n", "not a readable CSV"),
     "no header": ("cat.csv", b"1.0,2.0\n3.0,4.0\n", "no header line"),
@@ -110,7 +111,7 @@ def test_bad_catalogue_fails_by_name_and_leaves_nothing(case, sky_field, tmp_pat
     assert not list(Workspace(sky_field.root).matches.glob("*"))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(25))
 def test_damaged_bytes_never_raise_anything_else(seed, sky_field, tmp_path):
     """Bytes flipped and cut at random in every format: a result or a named failure, never another exception."""
     rng = np.random.default_rng(seed)

@@ -65,7 +65,7 @@ def test_hibal_absorbs_blueward_of_carbon_and_silicon_only() -> None:
     for line in (1549.0, 1397.0):
         middle = shifted(line, 0.5 * (trough.low + trough.high))
         assert mean(wave, ratio, middle - 5, middle + 5) < 0.75
-    assert mean(wave, ratio, 1700, 1850) == pytest.approx(mean(wave, ratio, 2500, 2900), abs=0.05)
+    assert mean(wave, ratio, 1700, 1850) > 0.75  # dust takes a little, no trough
 
 
 def test_lobal_absorbs_magnesium_and_felobal_iron_too() -> None:

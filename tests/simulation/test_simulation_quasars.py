@@ -80,12 +80,12 @@ def test_continuum_slopes_scatter_about_that_of_the_composite() -> None:
 
 @pytest.mark.parametrize("z", [2.6, 3.2])
 def test_forest_has_the_mean_transmission(z: float) -> None:
-    inside = (WAVE > 1060 * (1 + z)) & (WAVE < 1180 * (1 + z))
+    inside = (1060 * (1 + z) < WAVE) & (1180 * (1 + z) > WAVE)
     rng = np.random.default_rng(5)
     passed = np.mean([forest(WAVE, z, rng) for _ in range(40)], axis=0)
     assert passed[inside].mean() == pytest.approx(mean_transmission(WAVE[inside] / LYA - 1).mean(), abs=0.02)
-    assert np.all(passed[WAVE > LYA * (1 + z) + 2] == 1.0)
-    beta = (WAVE > 980 * (1 + z)) & (WAVE < 1015 * (1 + z))
+    assert np.all(passed[LYA * (1 + z) + 2 < WAVE] == 1.0)
+    beta = (980 * (1 + z) < WAVE) & (1015 * (1 + z) > WAVE)
     assert passed[beta].mean() < mean_transmission(WAVE[beta] / LYA - 1).mean()
 
 
