@@ -117,12 +117,14 @@ class Train(Section):
     mlp_pixels: int = Field(1000, ge=16, description="pixels that the mlp sees")
     vae: bool = Field(False, description="variational: sample the latent and add the KL divergence")
     vae_beta: float = Field(1.0, ge=0, description="weight of the KL divergence")
-    epochs: int = Field(40, ge=1, description="passes over the training spectra")
+    epochs: int = Field(30, ge=1, description="passes over the training spectra")
     batch_size: int = Field(256, ge=1, description="spectra in a step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
+    learning_rate: float = Field(
+        3e-4, gt=0, description="peak learning rate of AdamW; above 1e-3 the network soon fits noise"
+    )
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
     clip_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    em_iterations: int = Field(30, ge=1, description="passes of expectation-maximisation for the factor model")
+    em_iterations: int = Field(20, ge=1, description="passes of expectation-maximisation for the factor model")
     trim: float = Field(0.04, ge=0, lt=0.5, description="share of worst-fitting spectra kept out of the loss")
     seed: int = Field(0, ge=0, description="seed of every random number")
     checkpoint_minutes: float = Field(10.0, gt=0, description="minutes between checkpoints; the last two are kept")

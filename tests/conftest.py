@@ -26,8 +26,9 @@ def real_release(shared_data: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A user's own environment must not change what a test sees."""
     for name in [name for name in os.environ if name.startswith("QAD_") and name != "QAD_TEST_DATA"]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-user-config"))
+    (tmp_path_factory.getbasetemp() / "no-user-config").mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ def crossmatch(
     catalogs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[CATALOG]...",
+            metavar="CATALOG",
             help="FITS, Parquet (a file or a folder), CSV or VOTable; default: the configured ones.",
         ),
     ] = None,

@@ -47,7 +47,7 @@ def fetch(
             metavar="LIST|@FILE", help="Only these pixels: 9144,9145 or a file with one per line; repeatable."
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Stop after N pixels; 0: no limit.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=0, help="Stop after N pixels; 0: no limit.")] = None,
     mode: Annotated[str | None, typer.Option(metavar="files", help="files: whole coadd and redrock files.")] = None,
     resume: Annotated[
         bool | None, typer.Option("--resume/--no-resume", help="Go on with partial files, or start them again.")

@@ -26,7 +26,8 @@ def inspect(
         str | None, typer.Option(metavar="COLUMN", help="Order the rows by a column; -COLUMN orders downwards.")
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Columns shown; '?' lists them all, '+a,b' adds some.")
+        str | None,
+        typer.Option(metavar="A,B,C", help="Columns shown; '+a,b' adds some, 'all' shows all, '?' lists them."),
     ] = None,
     form: Annotated[
         Literal["table", "csv", "json", "parquet", "fits"] | None,
@@ -61,10 +62,13 @@ def inspect(
             "inspect.smooth_px": smooth_px,
         }
     )
+    if columns == "?":
+        view.list_columns(config)
+        return
     if columns is not None:
         config = view.with_columns(config, columns)
     wanted = view.Wanted(form, output, plot, html, label, comment or "")
-    result = view.run(config, wanted, quiet=run.common.quiet or run.common.json)
+    result = view.run(config, wanted, silent=run.common.json, quiet=run.common.quiet)
     if run.common.json:
         run.print_json(result.as_json())
 

@@ -31,7 +31,7 @@ def simulate(
         float, typer.Option(metavar="R", help="Share of the quasars that a second program observes again, 0 to 1.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(metavar="S", help="Seed of every random number.")] = 0,
-    survey: Annotated[str, typer.Option(help="Survey: main, sv1, sv2, sv3, special or cmx.")] = "main",
+    survey: Annotated[str, typer.Option(help="Survey: main, sv1, sv2, sv3 or special.")] = "main",
     program: Annotated[str, typer.Option(help="Program: dark, bright, backup or other.")] = "dark",
     resolution: Annotated[
         bool,
@@ -42,6 +42,7 @@ def simulate(
 
     The spectra lie below DIR/spectro/redux/iron/healpix, what is planted in which of them in DIR/truth.parquet.
     """
+    run.load()  # nothing of it matters here, but a wrong setting is an error in every command
     from qad.results import NoProgress
     from qad.simulation.release import simulate
     from qad.terminal.progress import terminal_progress
@@ -61,6 +62,7 @@ def simulate(
         "jobs": common.jobs,
         "force": common.force,
         "dry_run": common.dry_run,
+        "verify": common.verify,
     }
     if common.quiet:
         result = simulate(directory, progress=NoProgress(), **arguments)  # type: ignore[arg-type]

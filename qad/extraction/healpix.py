@@ -13,6 +13,7 @@ from qad.config import Extract
 from qad.desi.coadd import CAMERAS, CoaddFile
 from qad.desi.columns import TEXT
 from qad.desi.redrock import Redshifts, read_fibermap, read_redshifts
+from qad.desi.sky import healpix_of
 from qad.extraction.cameras import merge_cameras
 from qad.extraction.clean import Cleaned, clean_camera, median_snr
 from qad.extraction.select import Selection, select_rows
@@ -42,6 +43,10 @@ FIBERMAP = {
 """Columns of `spectra` from FIBERMAP: null where the file lacks them."""
 DESI_TARGET_SURVEYS = ("main", "special")
 """Other surveys leave DESI_TARGET empty and use SV1_DESI_TARGET and the like (data model, coadd)."""
+TARGETING = {"CMX_TARGET": "cmx", **{f"SV{i}_DESI_TARGET": f"sv{i}" for i in (1, 2, 3)}}
+"""Columns that the FIBERMAP of one survey alone has."""
+TILE_PROGRAM = "other"
+"""Files of a tile do not name their program."""
 EXPOSURE = {
     "fiber": ("FIBER", np.int32),
     "petal_loc": ("PETAL_LOC", np.int16),
@@ -75,8 +80,8 @@ class Extracted:
     specprod: str = ""
 
 
-def extract_pixel(pixel: Pixel, coadd_path: Path, redrock_path: Path, settings: Extract) -> Extracted:
-    """Read the wanted spectra of one healpix.
+def extract_pixel(pixel: Pixel | None, coadd_path: Path, redrock_path: Path, settings: Extract) -> Extracted:
+    """Read the wanted spectra of one healpix, or of one petal of a tile (`pixel` is None).
 
     Raises
     ------
@@ -87,10 +92,11 @@ def extract_pixel(pixel: Pixel, coadd_path: Path, redrock_path: Path, settings: 
     with CoaddFile(coadd_path, settings.verify_datasum) as coadd:
         selection = _select(coadd, redshifts, settings)
         counts = {"rows_in": selection.n_rows, **{f"dropped.{name}": n for name, n in selection.dropped.items()}}
-        columns = _scalars(pixel, coadd, redshifts, selection)
+        columns = _scalars(coadd, redshifts, selection)
         _complete(columns, coadd, redrock_path, settings.verify_datasum)
+        _place(columns, coadd, pixel)
         spectra, n_impossible = _spectra(coadd, selection, settings)
-        notes = _disagreements(coadd, pixel)
+        notes = _disagreements(coadd, pixel) if pixel else []
         specprod = coadd.specprod()
     table = _table({**columns, **spectra}, counts)
     counts["rows_out"] = table.num_rows
@@ -100,7 +106,7 @@ def extract_pixel(pixel: Pixel, coadd_path: Path, redrock_path: Path, settings: 
 
 
 def _select(coadd: CoaddFile, redshifts: Redshifts, settings: Extract) -> Selection:
-    found = coadd.fibermap({"OBJTYPE": TEXT, "COADD_FIBERSTATUS": np.int64, "FIBERSTATUS": np.int64})
+    found = coadd.fibermap({"OBJTYPE": TEXT, "COADD_FIBERSTATUS": np.int32, "FIBERSTATUS": np.int32})
     return select_rows(redshifts, coadd.targetid, found["OBJTYPE"], _fiberstatus(found, len(coadd.targetid)), settings)
 
 
@@ -108,23 +114,21 @@ def _fiberstatus(found: Mapping[str, Any], n_rows: int) -> np.ndarray:
     """Return COADD_FIBERSTATUS, older files' FIBERSTATUS, or 0: trimmed fibermaps hold neither."""
     for name in ("COADD_FIBERSTATUS", "FIBERSTATUS"):
         if found[name] is not None:
-            return found[name].filled(0)
-    return np.zeros(n_rows, np.int64)
+            # a status that cannot be read is a bad one: all bits set
+            return found[name].filled(-1)
+    return np.zeros(n_rows, np.int32)
 
 
-def _scalars(pixel: Pixel, coadd: CoaddFile, redshifts: Redshifts, selection: Selection) -> dict[str, Any]:
+def _scalars(coadd: CoaddFile, redshifts: Redshifts, selection: Selection) -> dict[str, Any]:
     rows, from_coadd = selection.redrock_rows, selection.coadd_rows
     targetid = redshifts.targetid[rows]
-    status = coadd.fibermap({"COADD_FIBERSTATUS": np.int64, "FIBERSTATUS": np.int64}, from_coadd)
+    status = coadd.fibermap({"COADD_FIBERSTATUS": np.int32, "FIBERSTATUS": np.int32}, from_coadd)
     columns: dict[str, Any] = {
         "targetid": targetid,
-        "survey": [pixel.survey] * len(rows),
-        "program": [pixel.program] * len(rows),
-        "healpix": np.full(len(rows), pixel.healpix, np.int32),
         "z": redshifts.z[rows],
         "zwarn": redshifts.zwarn[rows],
         "spectype": [redshifts.spectype[row] for row in rows],
-        "coadd_fiberstatus": _fiberstatus(status, len(rows)).astype(np.int32),
+        "coadd_fiberstatus": _fiberstatus(status, len(rows)),
     }
     if redshifts.subtype is not None:
         columns["subtype"] = [redshifts.subtype[row] for row in rows]
@@ -133,8 +137,6 @@ def _scalars(pixel: Pixel, coadd: CoaddFile, redshifts: Redshifts, selection: Se
     columns |= {name.lower(): values[rows] for name, values in redshifts.optional.items()}
     columns |= _renamed(POSITION, lambda wanted: coadd.fibermap(wanted, from_coadd))
     columns |= _renamed(FIBERMAP, lambda wanted: coadd.fibermap(wanted, from_coadd))
-    if pixel.survey not in DESI_TARGET_SURVEYS:
-        columns.pop("desi_target", None)
     columns |= _renamed(EXPOSURE, lambda wanted: coadd.first_exposures(wanted, targetid))
     columns |= _renamed(SCORES, lambda wanted: coadd.scores(wanted, targetid))
     return columns
@@ -149,6 +151,26 @@ def _complete(columns: dict[str, Any], coadd: CoaddFile, redrock_path: Path, ver
     for name, (disk, _) in POSITION.items():
         if name not in columns:
             raise coadd.error("FIBERMAP", f"column {disk} is missing, in the redrock file too")
+
+
+def _place(columns: dict[str, Any], coadd: CoaddFile, pixel: Pixel | None) -> None:
+    """Add survey, program and healpix: those of the path, or for files of a tile what their rows tell."""
+    n_rows = len(columns["targetid"])
+    survey, program = (pixel.survey, pixel.program) if pixel else (_survey_of(coadd), TILE_PROGRAM)
+    if pixel is None:
+        ra, dec = (columns[name].filled(0) for name in POSITION)
+        columns["healpix"] = healpix_of(ra, np.clip(dec, -90, 90))
+    else:
+        columns["healpix"] = np.full(n_rows, pixel.healpix, np.int32)
+    columns |= {"survey": [survey] * n_rows, "program": [program] * n_rows}
+    if survey not in DESI_TARGET_SURVEYS:
+        columns.pop("desi_target", None)
+
+
+def _survey_of(coadd: CoaddFile) -> str:
+    """Return the survey whose targeting columns a file has (``desitarget.targets.main_cmx_or_sv``)."""
+    found = coadd.fibermap(dict.fromkeys(TARGETING, np.int64))
+    return next((survey for column, survey in TARGETING.items() if found[column] is not None), "main")
 
 
 def _renamed(names: Mapping[str, tuple[str, Any]], read: Any) -> dict[str, Any]:

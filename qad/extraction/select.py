@@ -92,7 +92,8 @@ def select_rows(
 
 
 def _is_in(values: Sequence[str], wanted: Collection[str]) -> np.ndarray:
-    return np.array([value in wanted for value in values], bool)
+    names = {word.upper() for word in wanted}
+    return np.array([value in names for value in values], bool)
 
 
 def _taken(objtype: Sequence[str] | None, rows: np.ndarray, wanted: Collection[str]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -34,13 +33,18 @@ CHOICE = ("source", "survey", "program", "healpix", "limit")
 
 @dataclass(frozen=True)
 class Unit:
-    """A healpix, its two files, and where its table and receipt go."""
+    """A coadd and redrock file, and where their table and receipt go; `pixel` is None for files of a tile."""
 
-    pixel: Pixel
+    pixel: Pixel | None
     coadd: Path
     redrock: Path
     output: Path
     receipt: Path
+
+    @property
+    def name(self) -> str:
+        """What failures call the unit."""
+        return self.output.stem if self.pixel is None else str(self.pixel)
 
     @property
     def inputs(self) -> list[Path]:
@@ -50,7 +54,8 @@ class Unit:
     @property
     def input_names(self) -> list[str]:
         """Their names below the production, the same wherever the release lies."""
-        return [f"{layout.pixel_key('healpix', self.pixel)}/{path.name}" for path in self.inputs]
+        folder = "" if self.pixel is None else f"{layout.pixel_key('healpix', self.pixel)}/"
+        return [f"{folder}{path.name}" for path in self.inputs]
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,10 @@ def extract(config: Config, options: RunOptions) -> StageResult:
     if options.dry_run:
         return _plan(units, config.extract, options)
     remove_stale_parts(workspace.spectra)
-    absent = sorted(set(config.extract.healpix) - {pixel.healpix for pixel in pixels})
-    if absent and not config.extract.limit:
+    absent = (
+        sorted(set(config.extract.healpix) - {pixel.healpix for pixel in pixels}) if not config.extract.limit else []
+    )
+    if absent:
         options.progress.note(f"not in {healpix}: {len(absent)} of the pixels asked for, such as {absent[0]}")
     result = run_extraction(units, config.extract, options)
     outputs = {unit.output.name for unit in units}
@@ -108,9 +115,10 @@ def extract_qso_tile_to_parquet(
     Parameters
     ----------
     data_dir : path-like
-        Searched for ``coadd-<survey>-<program>-<pixel>.fits`` with its ``redrock-…`` beside it.
+        Searched for ``coadd-<name>.fits`` with ``redrock-<name>.fits`` beside it: of a healpix, or of a tile
+        (``coadd-<petal>-<tile>-thru<night>.fits``).
     output_dir : path-like
-        Receives ``<survey>-<program>-<pixel>.parquet``.
+        Receives ``<name>.parquet``.
     min_wave, max_wave : float
         Observed wavelengths to keep, Å; pixels outside get ivar 0.
 
@@ -129,8 +137,8 @@ def extract_qso_tile_to_parquet(
         raise ValueError(f"min_wave {min_wave} must lie below max_wave {max_wave}")
     output = Path(output_dir)
     units = [
-        Unit(pixel, coadd, redrock, output / f"{pixel.name}.parquet", output / ".qad" / f"{pixel.name}.json")
-        for pixel, coadd, redrock in _find_pairs(Path(data_dir))
+        Unit(pixel, coadd, redrock, output / f"{name}.parquet", output / ".qad" / f"{name}.json")
+        for name, pixel, coadd, redrock in _find_pairs(Path(data_dir))
     ]
     result = run_extraction(units, settings, RunOptions(jobs=1))
     if result.failures:
@@ -180,7 +188,7 @@ def run_extraction(units: Sequence[Unit], settings: Extract, options: RunOptions
     options.progress.start("extract", len(units), "pixels")
     for outcome in run_units(work, units, options.jobs):
         options.progress.advance()
-        name = str(outcome.unit.pixel)
+        name = outcome.unit.name
         if outcome.value is None:
             failures.append(Failure(name, outcome.error or "unknown"))
             _log.warning("pixel failed", extra={"unit": name, "reason": outcome.error})
@@ -296,20 +304,21 @@ def _check_pair(unit: Unit) -> None:
             raise InputError(path, f"no such file{beside}")
 
 
-def _find_pairs(folder: Path) -> list[tuple[Pixel, Path, Path]]:
+def _find_pairs(folder: Path) -> list[tuple[str, Pixel | None, Path, Path]]:
+    """Return name, pixel (None: of a tile) and files of every coadd below a folder."""
     if not folder.is_dir():
         raise InputError(folder, "no such folder")
-    pairs = []
+    pairs: dict[str, tuple[str, Pixel | None, Path, Path]] = {}
     for coadd in sorted(folder.rglob("coadd-*.fits")):
+        name = coadd.stem.removeprefix("coadd-")
         parsed = layout.parse_file_name(coadd.name)
-        if parsed is not None:
-            pairs.append((parsed[1], coadd, coadd.with_name(layout.redrock_name(parsed[1]))))
+        if name in pairs:
+            first = pairs[name][2].relative_to(folder)
+            raise InputError(folder, f"{first} and {coadd.relative_to(folder)} have the same name")
+        pairs[name] = (name, parsed[1] if parsed else None, coadd, coadd.with_name(f"redrock-{name}.fits"))
     if not pairs:
-        raise InputError(folder, "holds no coadd-<survey>-<program>-<pixel>.fits")
-    for (pixel, first, _), (other, second, _) in itertools.pairwise(sorted(pairs)):
-        if pixel == other:
-            raise InputError(folder, f"{first.relative_to(folder)} and {second.relative_to(folder)} are the same pixel")
-    return pairs
+        raise InputError(folder, "holds no coadd-<survey>-<program>-<pixel>.fits or coadd-<petal>-<tile>-<night>.fits")
+    return list(pairs.values())
 
 
 def _plan(units: Sequence[Unit], settings: Extract, options: RunOptions) -> StageResult:
@@ -319,7 +328,7 @@ def _plan(units: Sequence[Unit], settings: Extract, options: RunOptions) -> Stag
         try:
             _check_pair(unit)
         except InputError as error:
-            failures.append(Failure(str(unit.pixel), str(error)))
+            failures.append(Failure(unit.name, str(error)))
             continue
         hashes = (
             input_hashes(unit.inputs, unit.receipt, True).hashes

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from qad.config import Fetch
 from qad.errors import ConfigError, InputError
@@ -195,7 +196,7 @@ def make_client(settings: Fetch, region_is_set: bool, n_connections: int) -> Any
         response_checksum_validation="when_required",
     )
     try:
-        return boto3.client(
+        client = boto3.client(
             "s3",
             endpoint_url=settings.endpoint_url or None,
             region_name=settings.region if region_is_set or not named else named,
@@ -203,6 +204,18 @@ def make_client(settings: Fetch, region_is_set: bool, n_connections: int) -> Any
         )
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"S3 client: {' '.join(str(error).split())}") from None
+    if not (urlsplit(client.meta.endpoint_url).hostname or "").endswith(".amazonaws.com"):
+        client.meta.events.register("before-call.s3", _do_not_redirect)
+    return client
+
+
+def _do_not_redirect(context: dict[str, Any], **_: Any) -> None:
+    """Keep botocore from looking for the bucket in other regions.
+
+    Only AWS has regions.  Of another server botocore asks the bucket's region with HEAD, and if that is redirected too
+    it asks again, until Python's stack is full (botocore 1.44.5).
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _raise_connection(error: Exception) -> NoReturn:

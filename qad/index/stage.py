@@ -1,4 +1,4 @@
-"""The stage `index`: the PostgreSQL tables follow the files; nothing else needs them."""
+"""The stage `index`: the PostgreSQL tables follow the files of one work directory; nothing else needs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qad.config import Config
-from qad.errors import InputError, ServiceError
+from qad.errors import ConfigError, InputError, ServiceError
 from qad.index.connection import Database, check_version, lock, migrate, schema_version
 from qad.index.copy import TARGETS, SourceFile, Target, load_file, remove_file
 from qad.results import Failure, RunOptions, StageResult
@@ -45,7 +45,7 @@ def index(config: Config, options: RunOptions) -> StageResult:
     Raises
     ------
     ConfigError
-        If there is no connection string.
+        If there is no connection string, or the tables belong to another work directory.
     ServiceError
         If the server cannot be reached; the files are not touched, and a later call catches up.
     InputError
@@ -55,6 +55,11 @@ def index(config: Config, options: RunOptions) -> StageResult:
         if not options.dry_run:
             migrate(database)
         plan = _plan(database, config.root, options)
+        if plan.known and not options.force and not plan.known.keys() & plan.present.keys():
+            raise ConfigError(
+                f"{database.place}, schema {database.schema}: none of its {len(plan.known):,} files lies in {config.root}; "
+                "it seems to belong to another work directory: choose another --schema, or --force to replace it"
+            )
         if options.dry_run:
             n_bytes = sum(plan.present[name][0].stat().st_size for name in plan.behind)
             counts = {"files": len(plan.present), "files_gone": len(plan.gone), "bytes": n_bytes}

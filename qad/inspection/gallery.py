@@ -21,11 +21,10 @@ from qad.errors import ConfigError
 from qad.inspection.formats import encode, rows_as_json
 from qad.inspection.layout import header
 from qad.inspection.spectrum import Spectrum, SpectrumReader
-from qad.inspection.tables import LABEL_COLUMNS, MAGNITUDES, Tables
+from qad.inspection.tables import LABEL_COLUMNS, MAGNITUDES, Tables, describe_column
 from qad.inspection.text import greek
 from qad.lines import EMISSION_LINES, Line
 from qad.results import Progress
-from qad.schema import MATCHES, SCORES, SPECTRA
 from qad.storage.atomic import atomic_folder
 
 if TYPE_CHECKING:
@@ -182,15 +181,15 @@ def _by_strength(line: Line) -> float:
 
 
 def _column(frame: pl.DataFrame, name: str, shown: Sequence[str]) -> dict[str, Any]:
-    known = {column.name: column for table in (SPECTRA, MATCHES, SCORES) for column in table.columns}
-    column = known.get(name)
+    unit, description = describe_column(name)
+    is_constant = name in ("survey", "program") and frame[name].n_unique() == 1
     return {
         "name": name,
         "label": header(name),
-        "unit": column.unit if column else "",
-        "description": column.description if column else name.replace("_", " "),
+        "unit": unit,
+        "description": description,
         "numeric": name != "targetid" and frame.schema[name].is_numeric(),
-        "shown": name in shown and not (name in ("survey", "program") and frame[name].n_unique() == 1),
+        "shown": name in shown and not is_constant,
     }
 
 

@@ -33,6 +33,7 @@ COLOURS = {
     "number": "",
     "title": "bold",
     "dim": "bright_black",
+    "reason": "italic",
     "worst": "bold red",
 }
 STRONG_SIGMA = 5.0
@@ -174,7 +175,7 @@ def _title(spectrum: Spectrum, facts: Mapping[str, Any], size: Size) -> list[lis
     lines: list[list[Piece]] = [[(head, "title"), ("".join(f"  {part}" for part in parts), "")]]
     reason = shortened(one_line(str(facts.get("reason") or ""), size.unicode), size.width, size.unicode)
     if reason:
-        lines.append([(reason, "dim")])
+        lines.append([(reason, "reason")])
     return lines
 
 

@@ -12,8 +12,8 @@ from qad.inspection.layout import caption, fit, plain_lines, rich_table, termina
 from qad.inspection.plot import MIN_HEIGHT, Piece, Size, as_rich, as_text, draw
 from qad.inspection.report import report_lines
 from qad.inspection.spectrum import SpectrumReader
-from qad.inspection.tables import Tables
-from qad.inspection.text import ascii_text, takes_unicode
+from qad.inspection.tables import Tables, describe_column
+from qad.inspection.text import ascii_text, one_line, takes_unicode
 from qad.terminal.console import is_plain, out_console
 
 if TYPE_CHECKING:
@@ -35,6 +35,16 @@ def show_table(frame: pl.DataFrame, total: int) -> None:
     console = out_console()
     console.print(rich_table(grid))
     console.print(caption(grid, frame.height, total), style="dim", markup=False)
+
+
+def show_columns(tables: Tables) -> None:
+    """Print every column that can be named."""
+    unicode = takes_unicode(sys.stdout)
+    width = max(map(len, tables.known))
+    for name in tables.known:
+        unit, description = describe_column(name)
+        text = one_line(f"{description}{f' ({unit})' if unit else ''}", unicode)
+        print_text(f"{name.ljust(width)}  {text}\n")
 
 
 def show_details(documents: Sequence[Mapping[str, Any]]) -> None:

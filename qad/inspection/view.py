@@ -54,7 +54,7 @@ def parse_targetids(texts: Sequence[str]) -> list[int]:
 
 
 def with_columns(config: Config, text: str) -> Config:
-    """Return the configuration with the columns of ``a,b,c``, or ``+a,b`` beside the configured ones; ``?`` lists them.
+    """Return the configuration with the columns of ``a,b,c``, ``+a,b`` beside the configured ones, or ``all``.
 
     Raises
     ------
@@ -64,14 +64,30 @@ def with_columns(config: Config, text: str) -> Config:
     names = [name.strip() for name in text.removeprefix("+").split(",") if name.strip()]
     if not names:
         raise ConfigError(f"--columns {text!r}: name columns as a,b,c; '?' lists them")
-    if names == ["?"]:
+    if names == ["all"]:
         names = open_tables(config).known
     columns = [*config.inspect.columns, *names] if text.startswith("+") else names
     return replace(config, inspect=config.inspect.model_copy(update={"columns": list(dict.fromkeys(columns))}))
 
 
-def run(config: Config, wanted: Wanted, quiet: bool = False) -> InspectResult:
-    """Do what was asked for; without `quiet` the answer is printed.
+def list_columns(config: Config) -> None:
+    """Print every column that can be named, with its unit and what it holds."""
+    from qad.inspection.show import show_columns
+
+    show_columns(open_tables(config))
+
+
+def run(config: Config, wanted: Wanted, silent: bool = False, quiet: bool = False) -> InspectResult:
+    """Do what was asked for.
+
+    Parameters
+    ----------
+    config : Config
+    wanted : Wanted
+    silent : bool
+        Print nothing: the caller prints the result.
+    quiet : bool
+        Print the rows, but neither progress nor what was written.
 
     Raises
     ------
@@ -81,13 +97,13 @@ def run(config: Config, wanted: Wanted, quiet: bool = False) -> InspectResult:
     form = output_format(wanted)
     _check(config, wanted)
     if wanted.label is not None:
-        return _label(config, wanted, quiet)
+        return _label(config, wanted, quiet or silent)
     result = inspect(config, RunOptions())
     if wanted.html is not None:
-        return _gallery(config, wanted.html, result, quiet)
+        return _gallery(config, wanted.html, result, quiet or silent)
     if wanted.output is not None:
-        return _write(config, wanted.output, form, result, quiet)
-    if not quiet:
+        return _write(config, wanted.output, form, result, quiet or silent)
+    if not silent:
         _print(config, wanted, form, result)
     return result
 

@@ -120,9 +120,12 @@ def catalog_files(path: Path) -> list[Path]:
     InputError
         If there is none.
     """
-    if not path.exists():
-        raise InputError(path, "no such file")
-    files = parquet_files(path) if path.is_dir() else [path]
+    with read_errors(path, ""):
+        if not path.exists():
+            raise InputError(path, "no such file")
+        if not path.is_dir() and not path.is_file():
+            raise InputError(path, "not a regular file")
+        files = parquet_files(path) if path.is_dir() else [path]
     if not files:
         raise InputError(path, "a folder without Parquet files")
     return files

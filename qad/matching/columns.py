@@ -36,7 +36,6 @@ POSITION_NAMES = (
     ("right_ascension", "declination"),
     ("rightascension", "declination"),
     ("alpha", "delta"),
-    ("lon", "lat"),
 )
 """Pairs of position columns, lower case, the likelier first: DESI, Gaia, SDSS, Pan-STARRS, SExtractor, VizieR, ObsCore."""
 POSITION_UCDS = ("pos.eq.ra;meta.main", "pos.eq.dec;meta.main"), ("pos.eq.ra", "pos.eq.dec")

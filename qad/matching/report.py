@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,13 @@ class Matches:
 
 
 def match_catalog(
-    candidates: pl.DataFrame, path: Path, name: str, wanted: Wanted, radius_arcsec: float, keep_unmatched: bool = False
+    candidates: pl.DataFrame,
+    path: Path,
+    name: str,
+    wanted: Wanted,
+    radius_arcsec: float,
+    keep_unmatched: bool = False,
+    advance: Callable[[float], None] | None = None,
 ) -> Matches:
     """Match candidates with a catalogue.
 
@@ -52,6 +59,8 @@ def match_catalog(
     radius_arcsec : float
     keep_unmatched : bool
         Write a row for candidates without a match too.
+    advance : callable, optional
+        Is told the number of rows of each block.
 
     Raises
     ------
@@ -73,6 +82,8 @@ def match_catalog(
             ra_max = max(ra_max, float(ra.max()))
             dec_range = [min(dec_range[0], float(dec.min())), max(dec_range[1], float(dec.max()))]
             found.add(block, rows, index, ra, dec)
+        if advance is not None:
+            advance(block.block.n_rows)
     table = _table(candidates, found, name, keep_unmatched)
     matched = int(np.count_nonzero(np.asarray(table["best"])))
     counts = {"candidates": len(candidates), "matched": matched, "pairs": found.n_pairs, **counts}
@@ -153,13 +164,15 @@ def _taken(parts: list[pa.Array], order: np.ndarray) -> pa.Array:
 def narrow(values: pa.Array) -> pa.Array:
     """Return text as whole numbers, else as floats, else as it is; empty text is null.
 
-    An identifier of 19 digits stays exact: whole numbers are tried first.
+    An identifier of 19 digits stays exact because whole numbers are tried first, and ``007`` stays text.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     text = pc.utf8_trim_whitespace(values)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    if pc.any(pc.match_substring_regex(text, r"^[+-]?0\d")).as_py():
+        return text
     for dtype in (pa.int64(), pa.float64()):
         try:
             return pc.cast(text, dtype)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from qad.config import Config
 from qad.errors import ConfigError, InputError
 from qad.matching.catalogs import catalog_files, catalog_name
 from qad.matching.columns import Wanted
+from qad.matching.source import read_errors
 from qad.results import Failure, RunOptions, StageResult, add_counts
 from qad.schema import MATCHES, SCORES
 from qad.storage.atomic import remove_stale_parts
@@ -80,27 +82,39 @@ def crossmatch(config: Config, options: RunOptions) -> StageResult:
     if not options.dry_run:
         remove_stale_parts(config.workspace.matches)
     settings = Settings(config.section("crossmatch"), options.force, options.verify, options.dry_run)
-    options.progress.start("crossmatch", len(units), "catalogues")
-    result = StageResult("crossmatch", paths=tuple(unit.output for unit in units), dry_run=options.dry_run)
+    reports, failures = _match_all(units, settings, options)
+    done = [report for report in reports.values() if report.is_done]
+    return StageResult(
+        "crossmatch",
+        n_done=len(done),
+        n_skipped=len(reports) - len(done),
+        failures=tuple(sorted(failures, key=lambda failure: failure.unit)),
+        paths=tuple(unit.output for unit in units),
+        counts=_sum_counts(n_candidates, list(reports.values())),
+        dry_run=options.dry_run,
+        details={"catalogs": {name: reports[name].counts for name in sorted(reports)}},
+    )
+
+
+def _match_all(
+    units: list[CatalogUnit], settings: Settings, options: RunOptions
+) -> tuple[dict[str, UnitReport], list[Failure]]:
+    # workers of their own only say when a catalogue is done; here its rows can be watched
+    here = options.jobs == 1 or len(units) == 1
+    options.progress.start("crossmatch", None if here else len(units), "rows" if here else "catalogues")
+    work = partial(match_unit, settings=settings, advance=options.progress.advance if here else None)
     reports: dict[str, UnitReport] = {}
     failures = []
-    for outcome in run_units(partial(match_unit, settings=settings), units, options.jobs):
-        options.progress.advance()
-        if outcome.error is not None or outcome.value is None:
+    for outcome in run_units(work, units, options.jobs):
+        if not here:
+            options.progress.advance()
+        if outcome.value is None:
             failures.append(Failure(str(outcome.unit), outcome.error or "no result"))
             continue
         reports[outcome.unit.name] = outcome.value
         for note in outcome.value.notes:
             options.progress.note(note)
-    done = [report for report in reports.values() if report.is_done]
-    return replace(
-        result,
-        n_done=len(done),
-        n_skipped=len(reports) - len(done),
-        failures=tuple(sorted(failures, key=lambda failure: failure.unit)),
-        counts=_sum_counts(n_candidates, list(reports.values())),
-        details={"catalogs": {name: reports[name].counts for name in sorted(reports)}},
-    )
+    return reports, failures
 
 
 def read_candidates(scores: Path, top: int) -> pl.DataFrame:
@@ -111,8 +125,10 @@ def read_candidates(scores: Path, top: int) -> pl.DataFrame:
     return frame.filter(pl.col("rank") <= top) if top else frame
 
 
-def match_unit(unit: CatalogUnit, settings: Settings) -> UnitReport:
+def match_unit(unit: CatalogUnit, settings: Settings, advance: Callable[[float], None] | None = None) -> UnitReport:
     """Match one catalogue, unless its table was made from the same files with the same settings.
+
+    `advance` is told of the rows that have passed.
 
     Raises
     ------
@@ -123,7 +139,8 @@ def match_unit(unit: CatalogUnit, settings: Settings) -> UnitReport:
     inputs = [unit.scores, *files]
     if settings.dry_run and not unit.output.exists():
         return UnitReport(True, {"bytes": sum(file.stat().st_size for file in files)})
-    hashes = hashes_of(inputs, unit.receipt, settings.verify)
+    with read_errors(unit.path, ""):
+        hashes = hashes_of(inputs, unit.receipt, settings.verify)
     provenance = _provenance(unit, settings.section, files, hashes)
     if not settings.force and _is_done(unit.output, provenance):
         if not settings.dry_run:
@@ -137,7 +154,7 @@ def match_unit(unit: CatalogUnit, settings: Settings) -> UnitReport:
     wanted = Wanted(section["ra_column"], section["dec_column"], section["id_column"], tuple(section["columns"]))
     candidates = read_candidates(unit.scores, section["top"])
     matches = match_catalog(
-        candidates, unit.path, unit.name, wanted, section["radius_arcsec"], section["keep_unmatched"]
+        candidates, unit.path, unit.name, wanted, section["radius_arcsec"], section["keep_unmatched"], advance
     )
     write_table(unit.output, matches.table, MATCHES, provenance)
     write_receipt(unit.receipt, inputs, hashes, counts=matches.counts)

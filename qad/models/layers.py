@@ -21,6 +21,18 @@ def dense_shapes(name: str, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def random_dense(
+    name: str, sizes: Sequence[int], rng: np.random.Generator, *, zero_last: bool = False
+) -> dict[str, np.ndarray]:
+    """Return first weights: normal with variance 1 / (width in) (LeCun et al. 1998), biases 0, the last layer 0 if wanted."""
+    weights: dict[str, np.ndarray] = {}
+    for path, shape in dense_shapes(name, sizes).items():
+        is_zero = len(shape) == 1 or (zero_last and path == f"{name}.layers.{len(sizes) - 2}.kernel")
+        values = np.zeros(shape) if is_zero else rng.standard_normal(shape) / np.sqrt(shape[0])
+        weights[path] = values.astype(np.float32)
+    return weights
+
+
 def run_dense(weights: Weights, name: str, values: np.ndarray, activation: str) -> np.ndarray:
     """Run the dense network `name` in numpy; the last layer has no activation."""
     i = 0

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from qad.models.layers import upsample_index
+from qad.models.layers import Weights, upsample_index
 from qad.models.sizes import CORRECTION_PX, FEATURE_PX, Sizes
 
 PRIOR_VARIANCE = 0.01
@@ -24,23 +24,13 @@ class Frozen(nnx.Variable):
 
 
 class Dense(nnx.Module):
-    """Dense layers with an activation between them; the last can start at zero."""
+    """Dense layers with an activation between them."""
 
     def __init__(
-        self,
-        widths: Sequence[int],
-        activation: Callable[[jax.Array], jax.Array],
-        *,
-        zero_last: bool = False,
-        rngs: nnx.Rngs,
+        self, widths: Sequence[int], activation: Callable[[jax.Array], jax.Array], *, rngs: nnx.Rngs
     ) -> None:
-        last = len(widths) - 2
-        zeros = nnx.initializers.zeros_init()
-        layers = [
-            nnx.Linear(n_in, n_out, rngs=rngs, **({"kernel_init": zeros} if zero_last and i == last else {}))
-            for i, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True))
-        ]
-        self.layers = nnx.List(layers)
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.layers = nnx.List([nnx.Linear(n_in, n_out, rngs=rngs) for n_in, n_out in pairs])
         self.activation = activation
 
     def __call__(self, values: jax.Array) -> jax.Array:
@@ -50,25 +40,21 @@ class Dense(nnx.Module):
 
 
 class RestFrameNetwork(nnx.Module):
-    """A factor model whose latents an encoder corrects and whose rest-frame spectrum a decoder bends.
-
-    Both last layers start at zero, so that training starts at the factor model.
+    """A factor model, which is not trained, whose latents an encoder corrects and whose spectrum a decoder bends.
 
     Parameters
     ----------
     sizes : Sizes
-    mean, loading, variance : array
-        Of the factor model; they are not trained.
     rngs : flax.nnx.Rngs
     """
 
-    def __init__(self, sizes: Sizes, mean: Any, loading: Any, variance: Any, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, sizes: Sizes, *, rngs: nnx.Rngs) -> None:
         self.sizes = sizes
-        self.mean = Frozen(jnp.asarray(mean, jnp.float32))
-        self.loading = Frozen(jnp.asarray(loading, jnp.float32))
-        self.variance = Frozen(jnp.asarray(variance, jnp.float32))
-        self.encoder = Dense(sizes.encoder_widths, nnx.gelu, zero_last=True, rngs=rngs)
-        self.decoder = Dense(sizes.decoder_widths, nnx.gelu, zero_last=True, rngs=rngs)
+        self.mean = Frozen(jnp.zeros(sizes.n_rest))
+        self.loading = Frozen(jnp.zeros((sizes.n_rest, sizes.n_latent)))
+        self.variance = Frozen(jnp.ones(sizes.n_rest))
+        self.encoder = Dense(sizes.encoder_widths, nnx.gelu, rngs=rngs)
+        self.decoder = Dense(sizes.decoder_widths, nnx.gelu, rngs=rngs)
 
     def encode(
         self, flux: jax.Array, ivar: jax.Array, start: jax.Array, prior: jax.Array
@@ -134,12 +120,19 @@ def rest_bins(values: jax.Array, start: jax.Array, n_bins: int) -> jax.Array:
 def weights_of(network: nnx.Module) -> dict[str, np.ndarray]:
     """Return the arrays of a network by path, as numpy."""
     flat = nnx.to_flat_state(nnx.state(network))
-    return {".".join(str(part) for part in path): np.asarray(variable[...]) for path, variable in flat}
+    return {_name(path): np.asarray(variable[...]) for path, variable in flat}
 
 
-def set_weights(network: nnx.Module, weights: dict[str, np.ndarray]) -> None:
-    """Put arrays by path into a network."""
-    state = nnx.state(network)
-    for path, variable in nnx.to_flat_state(state):
-        variable[...] = jnp.asarray(weights[".".join(str(part) for part in path)])
-    nnx.update(network, state)
+def build_network(sizes: Sizes, weights: Weights) -> Any:
+    """Return the network of these sizes that holds these weights."""
+    kind = MlpNetwork if sizes.arch == "mlp" else RestFrameNetwork
+    # abstract: flax would compile a random initialiser for every shape, only for its values to be replaced
+    graph, state = nnx.split(nnx.eval_shape(lambda: kind(sizes, rngs=nnx.Rngs(0))))
+    filled = [
+        (path, variable.replace(jnp.asarray(weights[_name(path)]))) for path, variable in nnx.to_flat_state(state)
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(str(part) for part in path)

@@ -17,12 +17,13 @@ def start_jax() -> Any:
     import jax
 
     logging.getLogger("jax").setLevel(logging.ERROR)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:
         folder = cache_folder()
         if folder is not None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-            jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # by default only what takes a second to compile is kept; ours are many small programs
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return jax
 
 

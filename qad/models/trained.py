@@ -11,7 +11,7 @@ import numpy as np
 from qad.models.base import Inference, SpectrumModel
 from qad.models.decoder import Decoder
 from qad.models.factor import FactorModel
-from qad.models.layers import Weights
+from qad.models.layers import Weights, random_dense
 from qad.models.rebin import rebin
 from qad.models.sizes import Sizes
 
@@ -102,7 +102,9 @@ class NetworkModel:
         jax = start_jax()
         from flax import nnx
 
-        graph, state = nnx.split(build_network(self.sizes, dict(self.weights)))
+        from qad.models.network import build_network
+
+        graph, state = nnx.split(build_network(self.sizes, self.weights))
 
         @jax.jit
         def encode(state: Any, *batch: Any) -> Any:
@@ -112,19 +114,18 @@ class NetworkModel:
         return lambda *batch: encode(state, *batch)
 
 
-def build_network(sizes: Sizes, weights: dict[str, np.ndarray]) -> Any:
-    """Return the flax network of these sizes that holds these weights."""
-    from flax import nnx
+def initial_weights(sizes: Sizes, seed: int, factor: FactorModel | None = None) -> dict[str, np.ndarray]:
+    """Return the weights that training starts from.
 
-    from qad.models.network import MlpNetwork, RestFrameNetwork, set_weights
-
-    rngs = nnx.Rngs(0)
-    if sizes.arch == "mlp":
-        network: Any = MlpNetwork(sizes, rngs=rngs)
-    else:
-        network = RestFrameNetwork(sizes, weights["mean"], weights["loading"], weights["variance"], rngs=rngs)
-    set_weights(network, weights)
-    return network
+    A rest-frame network starts as the factor model that it is given: the last layers of its encoder and decoder are zero.
+    """
+    rng = np.random.default_rng([seed, 1])
+    is_correction = factor is not None
+    weights = random_dense("encoder", sizes.encoder_widths, rng, zero_last=is_correction)
+    weights |= random_dense("decoder", sizes.decoder_widths, rng, zero_last=is_correction)
+    if factor is not None:
+        weights |= {"mean": factor.mean, "loading": factor.loading, "variance": factor.variance}
+    return weights
 
 
 def build_model(sizes: Sizes, weights: Weights, grid_hash: str) -> SpectrumModel:

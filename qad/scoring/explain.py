@@ -14,6 +14,9 @@ STRONG_SIGMA = 3.0
 """Deviations above this are named."""
 OUTFLOW_LINES = ("C IV", "Si IV", "Mg II", "N V")
 MAX_OUTFLOW_KMS = 30_000.0
+OIII_4960 = Line("[O III] 4960", 4960.30, 3.5, 4940.0, 4975.0, False)
+"""The weaker line of the doublet, whose place would otherwise read as a shift of the stronger."""
+NARROW_NAMES = ("[Ne V]", "[O II]", "[Ne III]", "[O III]")
 BLUE_SIDE = 700.0
 """A trough this far to the blue of a line, km/s, is absorption by an outflow rather than a weak line."""
 
@@ -75,7 +78,7 @@ def residual_words(finding: Finding) -> str:
     line, velocity = place(wave, sigma < 0)
     if line is None:
         return f"{kind} at {wave:.0f} Å, {width}"
-    if sigma < 0 and velocity < -BLUE_SIDE and kms >= 900:
+    if sigma < 0 and line.name in OUTFLOW_LINES and velocity < -BLUE_SIDE and kms >= 900:
         return f"broad absorption {-velocity:.0f} km/s blueward of {line.name}, {width}"
     if abs(velocity) < BLUE_SIDE:
         return f"{kind} at {line.name}, {width}"
@@ -89,6 +92,8 @@ def place(wave: float, is_absorption: bool) -> tuple[Line | None, float]:
     Absorption belongs to the outflow line redward of it, within 30,000 km/s; everything else to the line whose region holds it.
     """
     found = nearest_line(wave)
+    if abs(velocity_of(wave, OIII_4960)) < BLUE_SIDE:
+        return OIII_4960, velocity_of(wave, OIII_4960)
     if is_absorption:
         outflows = [line for line in EMISSION_LINES if line.name in OUTFLOW_LINES]
         near = [line for line in outflows if -MAX_OUTFLOW_KMS < velocity_of(wave, line) < -BLUE_SIDE]
@@ -140,17 +145,19 @@ def class_guess(finding: Finding) -> str | None:
     is_trough = line is not None and line.name in OUTFLOW_LINES and velocity < -BLUE_SIDE and 900 <= kms < 15_000
     if sigma < -4 and is_trough and finding.log_p.get("local", 0.0) < math.log(0.01):
         return "LoBAL" if line is not None and line.name == "Mg II" else "BAL"
+    if ew.get("N III]", 0) > 3:
+        return "N-rich"
+    if sorted(ew.get(name, 0.0) for name in NARROW_NAMES)[-2] > 3:
+        return "narrow-line"
+    if slopes and max(slopes) > 4:
+        return "reddened"
     main = [ew[name] for name in ("Lya", "C IV", "C III]", "Mg II", "Hbeta", "Halpha") if ew.get(name)]
     if main and max(main) < -1 and min(main) < -2:
         return "weak-line"
-    if ew.get("N III]", 0) > 3:
-        return "N-rich"
-    if ew.get("Fe II UV", 0) > 3 or ew.get("Fe II blue", 0) > 3:
+    if max(ew.get("Fe II UV", 0), ew.get("Fe II blue", 0)) > 3:
         return "strong Fe II"
     if slopes and max(slopes) > 3:
         return "reddened"
-    if max((float(d) for name, d in deviation.items() if name.startswith("peak:")), default=0.0) > 3:
-        return "narrow-line"
     if main and max(main, key=abs) > 3:
         return "strong-line"
     return "unusual"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qad.config import Score
     from qad.storage.flatcache import GridCache
 
+NEARLY = 0.8
+"""Share of the largest -ln p at which a narrower scale is preferred in words."""
 LOWEST_P = 1e-300
 """Smallest p-value that is written: below it a float64 loses digits."""
 
@@ -87,9 +89,13 @@ def _view_columns(
 
 
 def _best_scale(scored: Scored, calibration: Calibration) -> np.ndarray:
-    """Return the index of the scale whose strongest residual is least likely."""
+    """Return the narrowest scale whose strongest residual is nearly as unlikely as that of the least likely scale.
+
+    A broad box around a trough is as significant as the trough, but says less of where it is.
+    """
     names = [f"local_{kms:.0f}" for kms in calibration.meta["windows_kms"]]
-    return np.argmin(np.stack([scored.log_p[name] for name in names], axis=1), axis=1)
+    evidence = -np.stack([scored.log_p[name] for name in names], axis=1)
+    return np.argmax(evidence >= NEARLY * evidence.max(axis=1, keepdims=True), axis=1)
 
 
 def _words(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from qad.simulation import sky
 from qad.simulation.profiles import random_curve
 
 Array = NDArray[np.float64]
+Values = NDArray[np.floating[Any]]
 
 N_SETTINGS = 16
 """Fibres share this many sets of resolution matrices: their widths differ by ±3 % only."""
@@ -36,9 +38,9 @@ SOMEBADPIX, COSMIC, BADCOLUMN = 1 << 0, 1 << 2, 1 << 10
 class Spectrum:
     """One coadded spectrum: per camera flux, its expectation, inverse variance, mask; and which resolution it has."""
 
-    flux: dict[str, Array]
+    flux: dict[str, Values]
     expected: dict[str, Array]
-    ivar: dict[str, Array]
+    ivar: dict[str, Values]
     mask: dict[str, NDArray[np.int32]]
     setting: int
 
@@ -47,6 +49,12 @@ class Spectrum:
         self.flux[camera][:] = 0.0
         self.ivar[camera][:] = 0.0
         self.mask[camera][:] = 0
+
+    def pack(self) -> None:
+        """Keep only what files hold, in their precision: a pixel's rows wait together in memory."""
+        self.flux = {camera: flux.astype(np.float32) for camera, flux in self.flux.items()}
+        self.ivar = {camera: ivar.astype(np.float32) for camera, ivar in self.ivar.items()}
+        self.expected = {}
 
     def snr_true(self) -> float:
         """Return the median of expected flux over noise in the pixels with data; 0 if there are none."""

@@ -18,7 +18,8 @@ from qad.work.units import Pixel
 
 SURVEYS = tuple(survey for survey in layout.SURVEYS if survey != "cmx")
 """Surveys whose columns are known; commissioning had its own."""
-MAX_PER_PIXEL = 20_000
+MAX_PER_PIXEL = targets.MAX_OBJECTS
+"""Rows of a pixel are held in memory together, 0.1 MB each; the fullest of DR1 has some 7,400."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Recipe:
     def share(self, index: int) -> int:
         """Return the quasars of the pixel with that place in the list of pixels."""
         return self.quasars * (index + 1) // self.healpix - self.quasars * index // self.healpix
+
+    def extra(self, index: int) -> int:
+        """Return the rows beside quasars of that pixel."""
+        extra = self.contaminants * self.quasars
+        return math.floor(extra * (index + 1) / self.healpix) - math.floor(extra * index / self.healpix)
 
     def key(self, healpix: int) -> list[int]:
         """Return the numbers that seed a pixel."""
@@ -118,9 +124,7 @@ def orders(recipe: Recipe, index: int, rng: np.random.Generator) -> list[Order]:
     Over all pixels the planted quasars are the rates' share to within one, and every class comes up equally often.
     """
     made = [_order(recipe, place, rng) for place in _places(recipe, index)]
-    extra = recipe.contaminants * recipe.quasars
-    count = math.floor(extra * (index + 1) / recipe.healpix) - math.floor(extra * index / recipe.healpix)
-    made += [Order(pick(rng, KINDS)) for _ in range(count)]
+    made += [Order(pick(rng, KINDS)) for _ in range(recipe.extra(index))]
     return [made[int(i)] for i in rng.permutation(len(made))]
 
 

@@ -16,12 +16,14 @@ from qad.simulation.recipe import Recipe, Unit, check, units
 from qad.simulation.rows import Row, make_rows
 from qad.storage.atomic import storage_errors, write_json
 from qad.storage.parquet import make_table, write_table
-from qad.storage.provenance import Provenance, hash_document
+from qad.storage.provenance import Provenance, hash_document, hash_file
 from qad.storage.receipts import read_receipt
 from qad.work.engine import run_units
 from qad.work.units import Pixel
 
 HEALPIX_FOLDER = Path("spectro", "redux", layout.SPECPROD, "healpix")
+BYTES_PER_ROW, RESOLUTION_BYTES = 97_700, 350_152
+"""Size of a row in both files, and of its resolution matrices (7958 pixels, 11 diagonals)."""
 TRUTH_NAME = "truth.parquet"
 RECEIPTS = ".qad-simulate"
 """Holds a receipt per pixel: the recipe, the files, their truth."""
@@ -44,6 +46,7 @@ def simulate(
     progress: Progress | None = None,
     force: bool = False,
     dry_run: bool = False,
+    verify: bool = False,
 ) -> StageResult:
     """Write a simulated release below `directory`, and its truth to ``directory/truth.parquet``.
 
@@ -73,6 +76,8 @@ def simulate(
         Make pixels anew that are there already.
     dry_run : bool
         Say what would be made, and write nothing.
+    verify : bool
+        Recognise finished pixels by the SHA-256 of their files, not by size.
 
     Returns
     -------
@@ -94,11 +99,9 @@ def simulate(
     check(recipe)
     planned = units(recipe)
     stale = _stale(directory, recipe, planned)
-    waiting = [unit for unit in planned if force or not _is_done(directory, recipe, unit)]
-    n_quasars = sum(recipe.share(unit.index) for unit in waiting if not unit.is_repeat)
+    waiting = [unit for unit in planned if force or not _is_done(directory, recipe, unit, verify)]
     if dry_run:
-        n_skipped = len(planned) - len(waiting)
-        return StageResult("simulate", len(waiting), n_skipped, counts={"quasars": n_quasars}, dry_run=True)
+        return _dry_run(recipe, planned, waiting)
 
     report = progress or NoProgress()
     if stale:
@@ -109,7 +112,7 @@ def simulate(
             truth.unlink(missing_ok=True)  # it must not outlive the files that it tells of
         for pixel in stale:
             _remove(directory, pixel)
-    failures = _run(directory, recipe, waiting, jobs, report, n_quasars)
+    failures = _run(directory, recipe, waiting, jobs, report)
     counts = _write_truth(truth, directory, recipe)
     return StageResult(
         "simulate",
@@ -122,9 +125,17 @@ def simulate(
     )
 
 
-def _run(
-    directory: Path, recipe: Recipe, waiting: list[Unit], jobs: int, progress: Progress, n_quasars: int
-) -> list[Failure]:
+def _dry_run(recipe: Recipe, planned: list[Unit], waiting: list[Unit]) -> StageResult:
+    first = [unit.index for unit in waiting if not unit.is_repeat]
+    quasars = sum(map(recipe.share, first))
+    rows = quasars + sum(map(recipe.extra, first)) + round(recipe.repeats * quasars)
+    size = rows * (BYTES_PER_ROW + (RESOLUTION_BYTES if recipe.resolution else 0))
+    counts = {"quasars": quasars, "rows": rows, "bytes": size}
+    return StageResult("simulate", len(waiting), len(planned) - len(waiting), counts=counts, dry_run=True)
+
+
+def _run(directory: Path, recipe: Recipe, waiting: list[Unit], jobs: int, progress: Progress) -> list[Failure]:
+    n_quasars = sum(recipe.share(unit.index) for unit in waiting if not unit.is_repeat)
     progress.start("simulate", n_quasars, "quasars")
     failures = []
     for outcome in run_units(functools.partial(_simulate_unit, directory, recipe), waiting, jobs):
@@ -143,7 +154,7 @@ def _simulate_unit(directory: Path, recipe: Recipe, unit: Unit) -> int:
     document = {
         "recipe": _recipe_hash(recipe, unit),
         "pixel": [pixel.survey, pixel.program, pixel.healpix],
-        "sizes": {path.name: path.stat().st_size for path in paths},
+        "files": {path.name: {"size": path.stat().st_size, "sha256": hash_file(path)} for path in paths},
         "tiles": [[tile.tileid, tile.petal] for tile in tiles],
         "truth": _truth_columns(pixel, rows),
     }
@@ -164,15 +175,19 @@ def _recipe_hash(recipe: Recipe, unit: Unit) -> str:
     return hash_document(document)
 
 
-def _is_done(directory: Path, recipe: Recipe, unit: Unit) -> bool:
-    """Whether a pixel's files are those of this recipe: the receipt says so, and names and sizes agree."""
+def _is_done(directory: Path, recipe: Recipe, unit: Unit, verify: bool) -> bool:
+    """Whether a pixel's files are those of this recipe: the receipt says so, and names and sizes, or hashes, agree."""
     receipt = read_receipt(_receipt(directory, unit.pixel))
     if receipt.get("recipe") != _recipe_hash(recipe, unit):
         return False
-    folder, sizes = _folder(directory, unit.pixel), receipt.get("sizes", {})
-    return bool(sizes) and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items()
-    )
+    folder, files = _folder(directory, unit.pixel), receipt.get("files", {})
+    if not files or not all(_is_same(folder / name, item["size"]) for name, item in files.items()):
+        return False
+    return not verify or all(hash_file(folder / name) == item["sha256"] for name, item in files.items())
+
+
+def _is_same(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _receipts(directory: Path) -> list[dict[str, Any]]:
@@ -195,7 +210,7 @@ def _stale(directory: Path, recipe: Recipe, planned: list[Unit]) -> list[Pixel]:
 def _remove(directory: Path, pixel: Pixel) -> None:
     """Remove the files that a receipt names, and the receipt; nothing else."""
     receipt = _receipt(directory, pixel)
-    for name in read_receipt(receipt).get("sizes", {}):
+    for name in read_receipt(receipt).get("files", {}):
         (_folder(directory, pixel) / Path(name).name).unlink(missing_ok=True)
     receipt.unlink(missing_ok=True)
 
@@ -235,7 +250,7 @@ def _write_truth(path: Path, directory: Path, recipe: Recipe) -> dict[str, float
         for tileid, petal in receipt["tiles"]
     ]
     write_tilepix(directory / HEALPIX_FOLDER, sorted(tilepix))
-    sizes = sum(size for receipt in receipts for size in receipt["sizes"].values())
+    sizes = sum(item["size"] for receipt in receipts for item in receipt["files"].values())
     return {**_count(columns), "bytes": sizes}
 
 

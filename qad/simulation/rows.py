@@ -64,7 +64,7 @@ def make_rows(plan: Recipe, unit: Unit) -> tuple[list[Row], list[targets.Tile]]:
     count = len(orders)
     ra, dec = targets.draw_positions(rng, unit.pixel.healpix, count)
     ebv = EBV_MEDIAN * float(np.exp(EBV_SCATTER * rng.normal())) * np.exp(0.08 * rng.normal(size=count))
-    objids = rng.permutation(max(8000, 2 * count))[:count]
+    objids = targets.draw_objids(rng, unit.pixel.healpix, count)
     visit = 1 if unit.is_repeat else 0
     tiles = targets.draw_tiles(np.random.default_rng([*key, visit]), TILES_PER_PIXEL)
     rows = []
@@ -108,6 +108,7 @@ def make_row(
     fibermap, exposures = tables.fibermap(target, replace(visits, status=status), order)
     scores = tables.tsnr2(visit_rng, exposure if order.kind != "dead" else 0.0) | tables.scores(spectrum)
     redshift = tables.redshift(visit_rng, order, light, spectrum, fibermap["TARGETID"])
+    spectrum.pack()
     return Row(order, fibermap["TARGETID"], spectrum, light.z_true, snr_true, fibermap, exposures, scores, redshift)
 
 

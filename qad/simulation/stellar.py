@@ -68,7 +68,7 @@ def star(wave: Array, kind: str, temperature: float) -> Array:
     cool = float(np.clip((7500.0 - temperature) / 3500.0, 0.0, 1.0))
     if cool > 0:
         grid, depth = _blanketing(_STAR_SIGMA)
-        flux *= np.exp(-cool * np.interp(wave, grid, depth))
+        flux *= np.exp(-0.6 * cool * np.interp(wave, grid, depth))
         for line, ew in [*zip(_CALCIUM, (9.0, 7.5), strict=True), (_G_BAND, 5.0)]:
             _absorb(flux, wave, line, cool * ew, 5.0)
         for line in (*_MAGNESIUM, *_SODIUM, *_CALCIUM_TRIPLET):
@@ -82,7 +82,7 @@ def star(wave: Array, kind: str, temperature: float) -> Array:
     if kind == "M":
         for head, length in _TIO_BANDS:
             inside = wave > head
-            strongest = 0.9 * (3800.0 - temperature) / 600.0
+            strongest = 0.3 + 0.4 * (3750.0 - temperature) / 600.0
             flux[inside] *= np.exp(-strongest * np.exp(-(wave[inside] - head) / length))
     return np.asarray(flux / flux.mean())
 

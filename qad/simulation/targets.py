@@ -27,6 +27,8 @@ PSF_TO_FIBER_SPECFLUX = 0.79
 DESI_TARGET = {"qso": 1 << 2, "galaxy": 1 << 1, "star": 1 << 2, "sky": 1 << 32, "dead": 0}
 """Targeting bits QSO, ELG and SKY (desitarget.targetmask); most stars among the spectra were targeted as quasars."""
 _BRICK_DEG = 0.25
+MAX_OBJECTS = 1 << 13
+"""Objects of a pixel; 512 pixels share the 22 bits that a TARGETID has for them."""
 _BANDS = {"g": (4050.0, 5500.0), "r": (5650.0, 7150.0), "z": (8450.0, 9820.0)}
 """Half-power limits of the imaging bands, Å (DECam; Dey et al. 2019, AJ 157, 168); z ends where the spectra do."""
 DEPTH_IVAR = {"g": 1500.0, "r": 700.0, "z": 130.0, "w1": 3.5, "w2": 0.9}
@@ -113,9 +115,21 @@ def encode_targetid(release: int, brickid: int, objid: int, is_sky: bool = False
     return (SKY_BIT if is_sky else 0) | release << 42 | brickid << 22 | objid
 
 
-def unassigned_targetid(tileid: int, number: int) -> int:
-    """Return the negative identifier that DESI gives to a fibre without a target."""
-    return -(tileid * 10_000 + number)
+def objid_slot(healpix: int) -> int:
+    """Return a number below 512 in which neighbouring pixels of the footprint differ."""
+    # blocks of 16 x 16 pixels; the base faces around a pole are turned against each other, hence the parity of the face
+    return healpix % 256 + 256 * (healpix // NSIDE**2 % 2)
+
+
+def draw_objids(rng: np.random.Generator, healpix: int, count: int) -> list[int]:
+    """Return different numbers for the objects of a pixel, which no neighbour has: a brick may lie in several pixels."""
+    first = objid_slot(healpix) * MAX_OBJECTS
+    return [first + int(n) for n in rng.permutation(MAX_OBJECTS)[:count]]
+
+
+def unassigned_targetid(tileid: int, objid: int) -> int:
+    """Return a negative identifier, as DESI gives to a fibre without a target: ten thousand numbers a tile."""
+    return -(tileid * 10_000 + objid % MAX_OBJECTS)
 
 
 def draw_tiles(rng: np.random.Generator, count: int) -> list[Tile]:

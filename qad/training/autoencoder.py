@@ -15,6 +15,7 @@ from qad.models.directory import HISTORY, read_model, write_model
 from qad.models.layers import run_dense
 from qad.models.rebin import expand, rebin
 from qad.models.sizes import Sizes
+from qad.models.trained import initial_weights
 from qad.storage.atomic import atomic_folder
 from qad.storage.provenance import Provenance
 from qad.training.batches import epoch_order
@@ -77,9 +78,7 @@ class QSOAutoencoder:
     def weights(self) -> dict[str, np.ndarray]:
         """The arrays of the network by path; random until :meth:`train`."""
         if self._weights is None:
-            from qad.models.network import weights_of
-
-            self._weights = weights_of(self._new_network())
+            self._weights = initial_weights(self.sizes, self.seed)
         return self._weights
 
     def train(
@@ -108,14 +107,17 @@ class QSOAutoencoder:
         values = self._values(data.flux, data.ivar)
         if len(values) < MIN_SPECTRA:
             raise InputError(data_path, f"{len(values)} spectra; at least {MIN_SPECTRA} are needed")
-        from qad.models.network import weights_of
+        from qad.models.runtime import start_jax
+
+        start_jax()
+        from qad.models.network import build_network, weights_of
         from qad.training.loop import LoopOptions, Trainer
         from qad.training.tasks import MlpTask
 
         order = epoch_order(np.arange(len(values)), self.seed, 0)
         held = max(1, int(VALIDATION_SHARE * len(values)))
         options = LoopOptions(epochs, batch_size, learning_rate, 1e-4, 1.0, self.seed)
-        task = MlpTask(self._new_network(), values)
+        task = MlpTask(build_network(self.sizes, self.weights), values)
         trained = Trainer(task, np.sort(order[held:]), np.sort(order[:held]), options, data.targetid).train()
         self._weights = weights_of(trained.network)
         self.history = trained.history
@@ -177,19 +179,6 @@ class QSOAutoencoder:
         model._weights = dict(stored.weights)
         model._grid = {**stored.info.get("grid", {}), "geometry_hash": stored.grid_hash}
         return model
-
-    def _new_network(self) -> Any:
-        from qad.models.runtime import start_jax
-
-        start_jax()
-        from flax import nnx
-
-        from qad.models.network import MlpNetwork, set_weights
-
-        network = MlpNetwork(self.sizes, rngs=nnx.Rngs(self.seed))
-        if self._weights is not None:
-            set_weights(network, self._weights)
-        return network
 
     def _values(self, flux: np.ndarray, ivar: np.ndarray | None) -> np.ndarray:
         flux = _rows(flux)

@@ -15,6 +15,7 @@ from qad.errors import InputError
 from qad.models.directory import HISTORY, WEIGHTS, read_info, write_model
 from qad.models.factor import FactorModel
 from qad.models.sizes import Sizes
+from qad.models.trained import initial_weights
 from qad.results import Progress, RunOptions, StageResult
 from qad.storage.atomic import atomic_folder, remove_stale_parts
 from qad.storage.flatcache import GridCache, open_grid
@@ -184,9 +185,7 @@ class _Work:
         from qad.training.em import describe, trim_weights
 
         start_jax()
-        from flax import nnx
-
-        from qad.models.network import RestFrameNetwork, weights_of
+        from qad.models.network import build_network, weights_of
         from qad.training.tasks import RestFrameTask
 
         section, cache = self.section, self.cache
@@ -199,7 +198,7 @@ class _Work:
         if section.trim:
             n = len(self.train_rows)
             weight[self.train_rows] = trim_weights(misfit[:n], signal[:n], section.trim)
-        network = RestFrameNetwork(sizes, model.mean, model.loading, model.variance, rngs=nnx.Rngs(section.seed))
+        network = build_network(sizes, initial_weights(sizes, section.seed, model))
         task = RestFrameTask(
             network,
             cache.flux,
@@ -220,9 +219,7 @@ class _Work:
         from qad.models.runtime import start_jax
 
         start_jax()
-        from flax import nnx
-
-        from qad.models.network import MlpNetwork, weights_of
+        from qad.models.network import build_network, weights_of
         from qad.training.tasks import MlpTask
 
         section, cache = self.section, self.cache
@@ -232,7 +229,8 @@ class _Work:
             decoder=tuple(reversed(section.mlp_hidden)),
             n_input=min(section.mlp_pixels, cache.n_obs),
         )
-        task = MlpTask(MlpNetwork(sizes, rngs=nnx.Rngs(section.seed)), binned(cache, sizes.n_input))
+        network = build_network(sizes, initial_weights(sizes, section.seed))
+        task = MlpTask(network, binned(cache, sizes.n_input))
         trained = self._train(task, {}, self._resume())
         return self._network_result(sizes, weights_of(trained.network), trained, {})
 

@@ -67,7 +67,7 @@ def test_a_row_is_dropped_with_its_reason(kit: Any, change: dict[str, Any], reas
 @pytest.mark.parametrize(
     ("change", "keys"),
     [
-        ({"spectype": "STAR"}, {"spectype": ["QSO", "STAR"]}),
+        ({"spectype": "STAR"}, {"spectype": ["qso", "STAR"]}),
         ({"zwarn": 4 | 1024}, {"zwarn": 4 | 1024 | 32}),
         ({"objtype": "SKY"}, {"objtype": ["TGT", "SKY"]}),
         ({"fiberstatus": 8}, {}),

@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
 import qad
+from qad.desi.sky import healpix_of
 from qad.errors import InputError
 from qad.extraction import extract_qso_tile_to_parquet
 from qad.extraction.identity import LARGE_BYTES, input_hashes
@@ -278,6 +281,34 @@ def test_the_readmes_function_extracts_every_pair_below_a_folder(release: Any) -
     assert extract_qso_tile_to_parquet(str(release.release.root), str(output), 4000.0, 9000.0) == paths
 
 
+def test_the_readmes_function_reads_a_real_tile_of_dr1(shared_data: Path, tmp_path: Path) -> None:
+    tile = shared_data / "real/desi/dr1/spectro/redux/iron/tiles"
+    (path,) = extract_qso_tile_to_parquet(tile, tmp_path, 3600, 9824)
+    assert path.name == "4-80613-thru20210324.parquet"
+    assert read_table(path, SPECTRA).num_rows == 0  # its one object is a galaxy
+
+
+def test_spectra_of_a_tile_get_survey_and_pixel_from_their_rows(kit: Any) -> None:
+    def edit(coadd: dict[str, Any], _: dict[str, Any]) -> None:
+        coadd["PRIMARY"] = fits.PrimaryHDU()
+        columns = [*coadd["FIBERMAP"].columns, kit.column("SV3_DESI_TARGET", "K", [4, 4, 4])]
+        coadd["FIBERMAP"] = fits.BinTableHDU.from_columns(fits.ColDefs(columns))
+
+    targets = [kit.replace(kit.QUASAR, ra=12.3, dec=5.0), kit.replace(kit.SECOND, ra=200.0, dec=60.0), kit.GALAXY]
+    coadd, redrock = kit.release.add(PIXELS[0], targets, edit=edit)
+    folder = kit.folder / "tile"
+    folder.mkdir()
+    coadd.rename(folder / "coadd-4-80613-thru20210324.fits")
+    redrock.rename(folder / "redrock-4-80613-thru20210324.fits")
+    (path,) = extract_qso_tile_to_parquet(folder, kit.folder / "out", 3600, 9824)
+    table = read_table(path, SPECTRA)
+    positions = np.array([[12.3, 5.0], [200.0, 60.0]]).T
+    assert table.column("healpix").to_pylist() == healpix_of(*positions).tolist()
+    assert set(table.column("survey").to_pylist()) == {"sv3"}
+    assert set(table.column("program").to_pylist()) == {"other"}
+    assert table.column("desi_target").null_count == 2
+
+
 def test_the_readmes_function_names_what_is_wrong(kit: Any) -> None:
     with pytest.raises(InputError, match="no such folder"):
         extract_qso_tile_to_parquet(kit.folder / "absent", kit.folder / "out", 3600, 9800)
@@ -290,7 +321,7 @@ def test_the_readmes_function_names_what_is_wrong(kit: Any) -> None:
     twin = kit.folder / "twin" / kit.release.paths(PIXELS[0])[0].name
     twin.parent.mkdir()
     twin.write_bytes(b"")
-    with pytest.raises(InputError, match="are the same pixel"):
+    with pytest.raises(InputError, match="have the same name"):
         extract_qso_tile_to_parquet(kit.folder, kit.folder / "out", 3600, 9800)
     twin.unlink()
     kit.release.paths(PIXELS[0])[1].unlink()

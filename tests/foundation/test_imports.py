@@ -51,7 +51,8 @@ ONLY_IN = {
     "flax": {"models", "training", "scoring"},
     "optax": {"training"},
 }
-HEAVY = ("numpy", "polars", "pyarrow", "astropy", "boto3", "psycopg", "jax", "flax", "scipy", "rich", "pydantic")
+HEAVY = ("numpy", "polars", "pyarrow", "astropy", "boto3", "psycopg", "jax", "flax", "scipy", "rich")
+"""Not pydantic: Typer imports it by itself as soon as a command has options."""
 
 
 def modules() -> Iterator[tuple[str, Path, ast.Module]]:

@@ -136,6 +136,18 @@ def test_a_file_that_is_gone_takes_its_rows_along(work, database):
     assert database.count("source_file") == 1
 
 
+def test_another_work_directory_does_not_empty_the_index_by_mistake(work, database, tmp_path):
+    work.spectra(5, healpix=47)
+    index(work.config(database.dsn), OPTIONS)
+    other = type(work)(tmp_path / "other")
+    other.spectra(3, healpix=1)
+    with pytest.raises(ConfigError, match="another work directory"):
+        index(other.config(database.dsn), OPTIONS)
+    assert database.count("spectrum") == 5
+    assert index(other.config(database.dsn), RunOptions(jobs=1, force=True)).n_done == 1
+    assert database.count("spectrum") == 3
+
+
 def test_a_touched_file_is_not_loaded_again(work, database):
     path = work.spectra(5)
     config = work.config(database.dsn)

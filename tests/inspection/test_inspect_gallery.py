@@ -240,6 +240,15 @@ def test_dark_and_narrow_pages_draw_too(browser: Browser, page: Path) -> None:
     assert browser.errors() == []
 
 
+def test_gallery_of_nobody_says_so(browser: Browser, root: Path, tmp_path: Path) -> None:
+    assert make(root, tmp_path / "none", where="z > 99")["candidates"] == 0
+    browser.open(tmp_path / "none" / "index.html")
+    assert browser.run(ROWS) == []
+    assert browser.run("return document.getElementById('none').hidden") is False
+    browser.settle("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'j'}))")
+    assert browser.errors() == []
+
+
 def test_page_is_whole_in_itself(page: Path) -> None:
     text = page.read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)

@@ -171,7 +171,7 @@ def test_malformed_targetid_is_refused(text: str) -> None:
 def test_columns_can_be_added_and_listed(config: Config) -> None:
     assert with_columns(config, "+mag_r,label").inspect.columns == [*config.inspect.columns, "mag_r", "label"]
     assert with_columns(config, "z, snr").inspect.columns == ["z", "snr"]
-    every = with_columns(config, "?").inspect.columns
+    every = with_columns(config, "all").inspect.columns
     assert {"view_local", "p_local", "zwarn", "mag_w2", "label", "cat_z"} <= set(every)
     assert "latent" not in every
     assert len(set(every)) == len(every)

@@ -143,6 +143,20 @@ def test_big_identifiers_of_a_csv_stay_exact(sky_field, tmp_path):
     assert set(table["cat_source_id"].to_pylist()) <= set(sky_field.ids.tolist())
 
 
+def test_text_of_a_csv_becomes_numbers_only_where_nothing_is_lost():
+    from qad.matching.report import narrow
+
+    def narrowed(*values):
+        found = narrow(pa.array(values, pa.string()))
+        return str(found.type), found.to_pylist()
+
+    assert narrowed("1", " 22", "", None) == ("int64", [1, 22, None, None])
+    assert narrowed("9223372036854775807", "-9223372036854775808") == ("int64", [2**63 - 1, -(2**63)])
+    assert narrowed("1", "2.5", "1e-3", "0.5") == ("double", [1.0, 2.5, 1e-3, 0.5])
+    assert narrowed("007", "8") == ("string", ["007", "8"])
+    assert narrowed("1", "x") == ("string", ["1", "x"])
+
+
 def test_candidates_without_a_match_are_kept_when_asked(sky_field, tmp_path):
     columns = {name: values[:3] for name, values in columns_of(sky_field).items()}
     path = write_catalog("parquet", tmp_path, columns)

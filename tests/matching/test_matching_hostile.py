@@ -140,6 +140,24 @@ def test_damaged_bytes_never_raise_anything_else(seed, sky_field, tmp_path):
         assert result.n_done + len(result.failures) == 1
 
 
+def test_what_is_no_file_is_refused(sky_field, tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "empty").mkdir()
+    names = {
+        "pipe.csv": "not a regular file",
+        "empty": "without Parquet files",
+        "x" * 300 + ".csv": "",
+        "absent.csv": "no such file",
+    }
+    paths = [str(tmp_path / name) for name in names]
+    for path, text in zip(paths, names.values(), strict=True):
+        config = load_config(overrides={"paths.root": str(sky_field.root), "crossmatch.catalogs": [path]})
+        result = crossmatch(config, RunOptions(jobs=1))
+        assert text in result.failures[0].reason
+
+
 def test_vectors_cannot_be_positions_or_carried(sky_field, tmp_path, qad):
     from astropy.io import fits
 

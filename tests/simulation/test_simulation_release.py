@@ -18,6 +18,7 @@ from qad.simulation.anomalies import ANOMALIES
 from qad.simulation.artefacts import ARTEFACTS
 from qad.simulation.recipe import Recipe, orders
 from qad.simulation.release import simulate
+from qad.simulation.targets import draw_objids, footprint, objid_slot
 from qad.storage.parquet import read_table
 
 ARGUMENTS = {"quasars": 12, "healpix": 2, "anomaly_rate": 0.25, "artefact_rate": 0.25, "resolution": False, "seed": 11}
@@ -98,6 +99,30 @@ def test_finished_pixels_are_skipped_and_damaged_ones_made_again(tmp_path: Path)
     assert bytes_of(tmp_path) == before
 
 
+def test_verify_finds_damage_that_keeps_the_size(tmp_path: Path) -> None:
+    simulate(tmp_path, **ARGUMENTS)
+    before = bytes_of(tmp_path)
+    path = next(tmp_path.rglob("redrock-*.fits"))
+    content = bytearray(path.read_bytes())
+    content[-3000] ^= 1
+    path.write_bytes(content)
+    assert simulate(tmp_path, **ARGUMENTS).n_done == 0
+    assert simulate(tmp_path, **ARGUMENTS, verify=True).n_done == 1
+    assert bytes_of(tmp_path) == before
+
+
+def test_neighbouring_pixels_share_no_identifier() -> None:
+    """A brick may lie in several pixels, and the numbers of its objects must not meet."""
+    from astropy_healpix import neighbours
+
+    pixels = footprint()
+    around = neighbours(pixels, 64, order="nested")
+    slots = np.array([objid_slot(pixel) for pixel in range(12 * 64**2)])
+    assert slots.max() < 512
+    assert not np.any(np.isin(around, pixels) & (around >= 0) & (slots[around] == slots[pixels]))
+    assert len(set(draw_objids(np.random.default_rng(0), 255, 8000))) == 8000
+
+
 def test_other_arguments_replace_what_the_old_ones_left(tmp_path: Path) -> None:
     simulate(tmp_path / "reused", **{**ARGUMENTS, "seed": 1})
     simulate(tmp_path / "reused", **ARGUMENTS)
@@ -116,6 +141,9 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     result = simulate(tmp_path / "release", **ARGUMENTS, dry_run=True)
     assert (result.n_done, result.counts["quasars"], result.dry_run) == (2, 12, True)
     assert not (tmp_path / "release").exists()
+    made = simulate(tmp_path / "release", **ARGUMENTS)
+    assert made.counts["rows"] == result.counts["rows"]
+    assert result.counts["bytes"] == pytest.approx(made.counts["bytes"], rel=0.25)
 
 
 def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:

@@ -377,11 +377,11 @@
     }
     if (state.hover !== null) hover(scene);
   }
-  function axes({ pen, range, x, y, wide, upper, lower, width, height, spectrum }, reach) {
+  function axes({ pen, range, x, y, wide, upper, lower, height, spectrum }, reach) {
     const ink = colour("soft"), grid = colour("line"), shift = 1 + spectrum.z, bottom = height - box.bottom;
     pen.font = "12px system-ui, sans-serif";
     pen.lineWidth = 1;
-    const horizontal = niceTicks(reach[0], reach[1], Math.max(3, upper / 55));
+    const horizontal = niceTicks(reach[0], reach[1], Math.max(3, upper / 40));
     pen.textAlign = "right";
     pen.textBaseline = "middle";
     for (const tick of horizontal.ticks) {
@@ -392,15 +392,15 @@
     }
     const write = (factor, at, baseline, tickEnd, title) => {
       const { ticks, decimals } = niceTicks(range[0] / factor, range[1] / factor, wide / 95);
+      const end = baseline === "bottom" ? box.left + wide - pen.measureText(title).width - 28 : Infinity;
       pen.textAlign = "center";
       pen.textBaseline = baseline;
       for (const tick of ticks) {
         const px = x(tick * factor);
-        if (px > width - 150 && baseline === "bottom") continue;
         pen.strokeStyle = ink;
         pen.beginPath(); pen.moveTo(px, at); pen.lineTo(px, at + tickEnd); pen.stroke();
         pen.fillStyle = ink;
-        pen.fillText(tick.toFixed(decimals), px, at + tickEnd * 1.6);
+        if (px < end) pen.fillText(tick.toFixed(decimals), px, at + tickEnd * 1.6);
       }
       pen.textAlign = baseline === "bottom" ? "right" : "center";
       pen.fillText(title, baseline === "bottom" ? box.left + wide : box.left + wide / 2, at + (baseline === "bottom" ? -8 : 23));
