@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qad.config import Config, load_config
+from qad.index import INDEXED_STAGES
 from qad.results import RunOptions, StageResult
 
 STAGES = {
@@ -72,6 +73,7 @@ def simulate(directory: str | Path, **options: Any) -> StageResult:
 
 
 def _call(verb: str, options: dict[str, Any]) -> StageResult:
+    from qad.index.stage import sync
     from qad.storage.lock import stage_lock
 
     root = options.pop("root", None)
@@ -89,4 +91,6 @@ def _call(verb: str, options: dict[str, Any]) -> StageResult:
     else:
         with stage_lock(config.workspace.locks, verb.replace("_", "-")):
             result = function(config, run)
+        if verb in INDEXED_STAGES:
+            sync(config, run)
     return replace(result, seconds=time.monotonic() - started)

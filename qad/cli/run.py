@@ -51,6 +51,8 @@ def run_all(
     }
     config = run.load(flags)
     results = [_one(run, stage, config) for stage in planned_stages(config)]
+    if not run.common.dry_run:
+        run.sync_index(config)
     if run.common.json:
         run.print_json({"stages": [result.as_json() for result in results]})
     elif not run.common.quiet:

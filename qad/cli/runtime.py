@@ -19,6 +19,7 @@ import typer
 
 from qad.cli.options import Common
 from qad.errors import EXIT_BUG, EXIT_SOME_FAILED, Interrupted, QadError
+from qad.index import INDEXED_STAGES
 
 if TYPE_CHECKING:
     from qad.config import Config
@@ -48,6 +49,8 @@ class Run:
         """Run a stage under its lock, with log and progress, print its report, and exit 1 if a unit failed."""
         result = self.work(verb, function, config)
         self.report(result)
+        if verb in INDEXED_STAGES and not result.dry_run:
+            self.sync_index(config)
         if result.failures:
             raise typer.Exit(EXIT_SOME_FAILED)
         return result
@@ -74,6 +77,15 @@ class Run:
             result = replace(result, seconds=time.monotonic() - started)
             _log.info("end", extra={"result": result.as_json()})
         return result
+
+    def sync_index(self, config: Config) -> None:
+        """Let the PostgreSQL index, if one is configured, follow the files."""
+        from qad.index.stage import sync
+        from qad.results import RunOptions
+
+        result = sync(config, RunOptions())
+        if result is not None and not (self.common.json or self.common.quiet):
+            print(summary(result))
 
     def report(self, result: StageResult) -> None:
         """Print what a stage did: JSON on stdout, or a summary."""

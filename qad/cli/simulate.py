@@ -21,6 +21,9 @@ def simulate(
     anomaly_rate: Annotated[
         float, typer.Option(metavar="R", help="Share of the quasars with a planted anomaly, 0 to 1.")
     ] = 0.02,
+    anomaly: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS", help="Plant only this class, such as hibal; repeatable.")
+    ] = None,
     artefact_rate: Annotated[
         float, typer.Option(metavar="R", help="Share of the quasars with a planted artefact, 0 to 1.")
     ] = 0.01,
@@ -52,6 +55,7 @@ def simulate(
         "quasars": quasars,
         "healpix": healpix,
         "anomaly_rate": anomaly_rate,
+        "anomalies": tuple(anomaly or ()),
         "artefact_rate": artefact_rate,
         "contaminants": contaminants,
         "repeats": repeats,
@@ -79,6 +83,7 @@ def register(app: typer.Typer) -> None:
     examples = [
         "qad simulate release",
         "qad simulate release --quasars 5000 --healpix 20 --anomaly-rate 0.02 --seed 7",
+        "qad simulate bals --quasars 2000 --anomaly-rate 0.1 --anomaly hibal --anomaly lobal",
         "qad simulate small --quasars 100 --healpix 1 --no-resolution",
         "qad run --source release",
     ]

@@ -1,7 +1,7 @@
 """The bits of DESI's masks, by name.
 
-Sources: ``redrock/zwarning.py`` (ZWARN), ``desispec/data/specmask.yaml`` as in ``desispec.maskbits`` (SPECMASK and
-FIBERSTATUS), and the data model's page of bit masks.
+Sources: ``redrock.zwarning`` (ZWARN), ``desispec.maskbits`` (SPECMASK and FIBERSTATUS), and the data model's page of bit
+masks.
 """
 
 from __future__ import annotations

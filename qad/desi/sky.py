@@ -23,8 +23,8 @@ def healpix_of(ra: np.ndarray, dec: np.ndarray, nside: int = NSIDE) -> np.ndarra
 
     Notes
     -----
-    Górski et al. (2005), ApJ 622, 759: the projection of section 5.3, eqs. 4-8 inverted, and the nested scheme of
-    section 4.1, which interleaves the bits of a pixel's place on its base pixel.
+    Górski et al. (2005), ApJ 622, 759: a belt of |sin(dec)| <= 2/3 and two caps, twelve base pixels, and in the nested
+    scheme the bits of a pixel's place on its base pixel interleaved.
     """
     z = np.sin(np.radians(dec))
     turn = np.mod(ra, 360.0) / 90.0

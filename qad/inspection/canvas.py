@@ -7,6 +7,9 @@ from itertools import groupby
 
 import numpy as np
 
+Piece = tuple[str, str]
+"""Text and the name of its style."""
+
 _BRAILLE = 0x2800
 _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """Bit of each dot of a braille character by row and column (Unicode, Braille Patterns)."""
@@ -80,7 +83,7 @@ class Canvas:
             top : top + self.down, left : left + self.across
         ].any()
 
-    def lines(self) -> Iterator[list[tuple[str, str]]]:
+    def lines(self) -> Iterator[list[Piece]]:
         """Yield the rows from the top as pieces of (text, style)."""
         for row in range(self.rows):
             cells = [self._cell(row, column) for column in range(self.columns)]
@@ -89,7 +92,7 @@ class Canvas:
             )
             yield [(text, style) for style, text in pieces]
 
-    def _cell(self, row: int, column: int) -> tuple[str, str]:
+    def _cell(self, row: int, column: int) -> Piece:
         if (row, column) in self._text:
             return self._text[row, column]
         top, left = row * self.down, column * self.across

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from qad.errors import InputError
 from qad.inspection.bits import FIBERSTATUS_BITS, SCORE_FLAGS, ZWARN_BITS, bit_names
+from qad.inspection.columns import BANDS, ZERO_POINT
 from qad.inspection.formats import json_value, rows_as_json
 from qad.inspection.labels import Label, read_labels
 from qad.inspection.spectrum import read_rows
-from qad.inspection.tables import BANDS, Tables
+from qad.inspection.tables import Tables
 from qad.lines import EMISSION_LINES
 from qad.schema import N_WAVE, SCORES, SPECTRA, SPECTRUM_KEY, WAVE_START, WAVE_STEP
 
@@ -139,7 +140,7 @@ def _photometry(spectrum: Mapping[str, Any]) -> list[dict[str, Any]]:
         if flux is None or not flux > 0:
             continue
         error = MAGNITUDE_PER_RELATIVE_ERROR / (flux * math.sqrt(ivar)) if ivar is not None and ivar > 0 else None
-        magnitude = 22.5 - 2.5 * math.log10(flux)
+        magnitude = ZERO_POINT - 2.5 * math.log10(flux)
         found.append({"band": band, "mag": round(magnitude, 4), "error": None if error is None else round(error, 4)})
     return found
 

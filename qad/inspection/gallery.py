@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qad.errors import ConfigError
+from qad.inspection.bits import SCORE_FLAGS
+from qad.inspection.columns import LABEL_COLUMNS, MAGNITUDES, describe_column
 from qad.inspection.formats import encode, rows_as_json
 from qad.inspection.layout import header
 from qad.inspection.spectrum import Spectrum, SpectrumReader
-from qad.inspection.tables import LABEL_COLUMNS, MAGNITUDES, Tables, describe_column
+from qad.inspection.tables import Tables
 from qad.inspection.text import greek
 from qad.lines import EMISSION_LINES, Line
 from qad.results import Progress
@@ -172,6 +174,7 @@ def _document(tables: Tables, frame: pl.DataFrame, shown: Sequence[str], smooth_
         "smooth_px": smooth_px,
         "columns": [_column(frame, name, shown) for name in frame.columns],
         "rows": [list(row.values()) for row in rows],
+        "flags": list(SCORE_FLAGS.items()),
         "lines": [{"name": greek(line.name), "wave": line.wave} for line in sorted(EMISSION_LINES, key=_by_strength)],
     }
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MAX_LENGTH = 20_000
 MAX_OPERATORS = 400
 """Polars walks an expression by recursion: one of some ten thousand operators overflows its stack and ends the process."""
+SHOWN_COLUMNS = 24
+"""Columns that a message names; ``--columns '?'`` lists all."""
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _STATEMENT = re.compile(r"\b(select|from|with|table|values|into|union|read_\w+|scan_\w+)\b|;", re.IGNORECASE)
@@ -84,7 +86,9 @@ def check_columns(names: Iterable[str], known: Collection[str], what: str) -> No
             continue
         near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"{what}: no column {shortened(name, 80)!r}; {hint}columns are: {', '.join(known)}")
+        some = ", ".join(list(known)[:SHOWN_COLUMNS])
+        more = f" and {len(known) - SHOWN_COLUMNS} more, see --columns '?'" if len(known) > SHOWN_COLUMNS else ""
+        raise ConfigError(f"{what}: no column {shortened(name, 80)!r}; {hint}columns are: {some}{more}")
 
 
 def first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qad.inspection.plot import Piece
+from qad.inspection.canvas import Piece
 from qad.inspection.text import cell, number, one_line
 
 LABEL_WIDTH = 12

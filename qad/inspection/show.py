@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qad.errors import ConfigError
+from qad.inspection.axes import MIN_HEIGHT, Size
+from qad.inspection.canvas import Piece
+from qad.inspection.columns import describe_column
 from qad.inspection.layout import caption, fit, plain_lines, rich_table, terminal_width
-from qad.inspection.plot import MIN_HEIGHT, Piece, Size, as_rich, as_text, draw
+from qad.inspection.plot import as_rich, as_text, draw
 from qad.inspection.report import report_lines
 from qad.inspection.spectrum import SpectrumReader
-from qad.inspection.tables import Tables, describe_column
+from qad.inspection.tables import Tables
 from qad.inspection.text import ascii_text, one_line, takes_unicode
 from qad.terminal.console import is_plain, out_console
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qad.errors import InputError
+from qad.inspection.columns import KEY, LABEL_COLUMNS, MAGNITUDES, MATCH_COLUMNS, magnitude
 from qad.inspection.labels import last_labels
 from qad.inspection.query import first_line
 from qad.schema import MATCHES, SCORES, SPECTRA, SPECTRUM_KEY
@@ -21,14 +22,6 @@ from qad.workspace import Workspace
 
 if TYPE_CHECKING:
     import polars as pl
-
-KEY = ("rank", *SPECTRUM_KEY)
-BANDS = ("g", "r", "z", "w1", "w2")
-ZERO_POINT = 22.5
-"""AB magnitude of one nanomaggy (Legacy Surveys)."""
-MATCH_COLUMNS = ("n_matches", "matches", "match_catalog", "match_id", "match_sep_arcsec")
-LABEL_COLUMNS = ("label", "label_comment", "label_who", "label_when")
-MAGNITUDES = tuple(f"mag_{band}" for band in BANDS)
 
 
 class Tables:
@@ -210,43 +203,6 @@ class Tables:
         }
         types = {name: pl.Int64 if name == "targetid" else pl.String for name in columns}
         return pl.DataFrame(columns, schema=types).select("targetid", *names)
-
-
-_DESCRIBED = {
-    "label": ("", "the last label that somebody gave"),
-    "label_comment": ("", "what was said with it"),
-    "label_who": ("", "who gave it"),
-    "label_when": ("", "when, UTC"),
-    "n_matches": ("", "catalogue entries within the radius"),
-    "matches": ("", "all of them: catalogue, identifier, separation"),
-    "match_catalog": ("", "catalogue of the nearest"),
-    "match_id": ("", "its identifier"),
-    "match_sep_arcsec": ("arcsec", "its separation"),
-}
-
-
-def describe_column(name: str) -> tuple[str, str]:
-    """Return unit and description of a column that can be shown."""
-    if name in _DESCRIBED:
-        return _DESCRIBED[name]
-    for table in (SPECTRA, MATCHES, SCORES):
-        if name in {column.name for column in table.columns}:
-            column = table.column(name)
-            return column.unit, column.description
-    if name in MAGNITUDES:
-        return "mag", f"AB magnitude in {name.removeprefix('mag_')}, not corrected for dust"
-    if name.startswith("view_"):
-        return "", f"raw value of the view {name.removeprefix('view_')}"
-    if name.startswith("p_"):
-        return "", f"p-value of the view {name.removeprefix('p_')} among spectra of like S/N and redshift"
-    return "", f"{name.removeprefix('cat_')} of the nearest catalogue entry"
-
-
-def magnitude(flux: pl.Expr) -> pl.Expr:
-    """Return the AB magnitude of a flux in nanomaggies, null where it is not positive."""
-    import polars as pl
-
-    return pl.when(flux > 0).then(ZERO_POINT - 2.5 * flux.cast(pl.Float64).log10()).cast(pl.Float32)
 
 
 def _common_types(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:

@@ -174,8 +174,8 @@ def _plot_rows(config: Config, tables: Tables, result: InspectResult) -> pl.Data
     """Return the rows to plot; a target that was not scored has only its place and redshift."""
     import polars as pl
 
+    from qad.inspection.columns import KEY
     from qad.inspection.show import PLOT_COLUMNS
-    from qad.inspection.tables import KEY
 
     rows = select(config, tables, [*KEY, *PLOT_COLUMNS])
     scored = set(rows.select("targetid", "survey", "program", "healpix").rows())

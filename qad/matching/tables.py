@@ -68,7 +68,7 @@ class _ParquetReader:
                     for batch in file.iter_batches(BLOCK_ROWS, columns=list(names)):
                         columns = {name: _plain(batch.column(name)) for name in names}
                         yield ArrowBlock(columns, batch.num_rows)
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise InputError(path, f"damaged: {_first_line(error)}") from None
 
 
@@ -78,7 +78,7 @@ def _parquet_fields(path: Path) -> tuple[Field, ...]:
 
     try:
         schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(path, f"not a readable Parquet file: {_first_line(error)}") from None
     counts = Counter(schema.names)
     return tuple(_parquet_field(field, counts[field.name]) for field in schema)
@@ -108,8 +108,11 @@ def _plain(column: pa.Array) -> pa.Array:
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    return column if is_number or column.type == pa.string() else column.cast(pa.string())
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return column
+    text = column if column.type == pa.string() else column.cast(pa.string())
+    text.validate(full=True)  # Parquet's text may be anything; what is not UTF-8 is refused here
+    return text
 
 
 def csv_sources(path: Path) -> Iterator[Source]:
@@ -191,7 +194,7 @@ class _CsvReader:
             ):
                 for batch in reader:
                     yield ArrowBlock({name: batch.column(name) for name in names}, batch.num_rows)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if isinstance(error, pa.ArrowInvalid) and str(error).startswith("Empty CSV"):
                 return  # a header without rows
             raise InputError(self.path, f"not a readable CSV file: {_csv_reason(error)}") from None

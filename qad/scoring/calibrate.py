@@ -194,7 +194,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     }
     for index, scatter in enumerate(calibration.scatters):
         arrays[f"tau2_{index}"] = scatter.tau2
-    for name, view in calibration.views.items():
+    for name, view in sorted(calibration.views.items()):
         arrays[f"view_{name}"] = view.reference
         arrays[f"tail_{name}"] = np.stack([view.tail.values, view.tail.chance])
     buffer = io.BytesIO()
@@ -213,7 +213,8 @@ def load_calibration(path: Path) -> Calibration:
     if not path.is_file():
         raise InputError(path, "no such calibration; `qad score` writes one beside its scores")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # numpy leaves a file that it cannot read open
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         meta = json.loads(arrays["meta"].tobytes())
         if int(meta["format"]) > FORMAT:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qad.errors import ConfigError
 
-MATCHED = (0.5, 0.8)
+MATCHED = (0.5, 0.9)
 """Quantiles of the population at which the null law is matched: a few per cent of anomalies hardly move them."""
 
 

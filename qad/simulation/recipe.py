@@ -36,6 +36,7 @@ class Recipe:
     survey: str
     program: str
     resolution: bool
+    classes: tuple[str, ...] = tuple(ANOMALIES)
 
     @property
     def second_program(self) -> str:
@@ -99,7 +100,12 @@ def check(recipe: Recipe) -> None:
         raise ConfigError(f"contaminants must be between 0 and 100 per quasar, not {recipe.contaminants}")
     if recipe.seed < 0:
         raise ConfigError(f"seed must not be negative, not {recipe.seed}")
-    for name, value, known in (("survey", recipe.survey, SURVEYS), ("program", recipe.program, layout.PROGRAMS)):
+    chosen: list[tuple[str, str, tuple[str, ...]]] = [
+        ("survey", recipe.survey, SURVEYS),
+        ("program", recipe.program, layout.PROGRAMS),
+        *(("anomaly", name, tuple(ANOMALIES)) for name in recipe.classes),
+    ]
+    for name, value, known in chosen:
         if value not in known:
             raise ConfigError(f"{name} must be one of {', '.join(known)}, not {value!r}")
     if recipe.healpix > (most := len(targets.footprint())):
@@ -146,7 +152,7 @@ def _order(recipe: Recipe, place: int, rng: np.random.Generator) -> Order:
     share = recipe.anomaly_rate / (recipe.anomaly_rate + recipe.artefact_rate)
     anomaly = _turn(planted, share)
     if anomaly is not None:
-        return Order("qso", anomaly=_nth(tuple(ANOMALIES), anomaly, recipe.seed), strength=strength, repeat=repeat)
+        return Order("qso", anomaly=_nth(recipe.classes, anomaly, recipe.seed), strength=strength, repeat=repeat)
     before = planted - _chosen_before(planted, share)
     return Order("qso", artefact=_nth(tuple(ARTEFACTS), before, recipe.seed), strength=strength, repeat=repeat)
 

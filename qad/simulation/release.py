@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import qad
 from qad.desi import layout
 from qad.results import Failure, NoProgress, Progress, StageResult, add_counts
 from qad.schema import TRUTH
+from qad.simulation.anomalies import ANOMALIES
 from qad.simulation.files import write_pixel, write_tilepix
 from qad.simulation.recipe import Recipe, Unit, check, units
 from qad.simulation.rows import Row, make_rows
@@ -42,6 +44,7 @@ def simulate(
     survey: str = "main",
     program: str = "dark",
     resolution: bool = True,
+    anomalies: Sequence[str] = (),
     jobs: int = 1,
     progress: Progress | None = None,
     force: bool = False,
@@ -69,6 +72,8 @@ def simulate(
     survey, program : str
     resolution : bool
         Whether to write the resolution matrices, four fifths of the bytes.
+    anomalies : sequence of str
+        Plant only these classes (:data:`qad.simulation.anomalies.ANOMALIES`); empty: all, equally often.
     jobs : int
         Worker processes; 0 means one per core.  The bytes do not depend on it.
     progress : Progress, optional
@@ -94,7 +99,17 @@ def simulate(
     started = time.monotonic()
     directory = Path(directory)
     recipe = Recipe(
-        quasars, healpix, anomaly_rate, artefact_rate, contaminants, repeats, seed, survey, program, resolution
+        quasars=quasars,
+        healpix=healpix,
+        anomaly_rate=anomaly_rate,
+        artefact_rate=artefact_rate,
+        contaminants=contaminants,
+        repeats=repeats,
+        seed=seed,
+        survey=survey,
+        program=program,
+        resolution=resolution,
+        classes=tuple(anomalies) or tuple(ANOMALIES),
     )
     check(recipe)
     planned = units(recipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from qad.terminal.console import error_console, is_plain, printable
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+    from qad.results import Progress
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -124,7 +127,7 @@ class BarProgress:
         self._bar.console.print(printable(message), markup=False)
 
 
-def terminal_progress() -> PlainProgress | BarProgress:
+def terminal_progress() -> AbstractContextManager[Progress]:
     """Return the progress that suits stderr; use it as a context manager."""
     return PlainProgress() if is_plain(sys.stderr) else BarProgress()
 

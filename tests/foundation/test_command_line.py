@@ -48,7 +48,7 @@ def test_every_command_has_help_with_examples(name: str) -> None:
 @pytest.mark.parametrize("name", PIPELINE)
 def test_commands_say_what_is_missing_in_one_line(name: str, tmp_path: Path) -> None:
     extra = {"fetch": ["--source", str(tmp_path / "absent")], "crossmatch": [str(tmp_path / "absent.fits")]}
-    done = qad(name, "--root", "work", *extra.get(name, []), cwd=tmp_path)
+    done = qad(name, "--quiet", "--root", "work", *extra.get(name, []), cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"qad {name}: ")

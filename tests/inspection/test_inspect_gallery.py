@@ -173,6 +173,7 @@ def test_choosing_a_candidate_draws_its_plot(browser: Browser, page: Path, made:
     first = browser.run(picture)
     browser.settle(f"document.querySelectorAll('#rows tr')[{made.trough}].click()")
     assert str(made.targetid[made.trough]) in browser.run("return document.getElementById('target').textContent")
+    assert "few_pixels, snr_edge" in browser.run("return document.getElementById('facts').innerText")
     chosen = browser.run(picture)
     assert chosen != first
     browser.settle("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'j'}))")

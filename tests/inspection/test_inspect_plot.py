@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qad.inspection.axes import MARGIN, Size, nice_step, wave_axis
 from qad.inspection.canvas import Canvas
-from qad.inspection.plot import MARGIN, Size, as_text, draw, nice_step, significance, wave_axis
+from qad.inspection.panels import significance
+from qad.inspection.plot import as_text, draw
 from qad.inspection.spectrum import Spectrum, SpectrumReader, smooth
 from qad.inspection.tables import Tables
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP

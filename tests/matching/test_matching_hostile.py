@@ -158,6 +158,24 @@ def test_what_is_no_file_is_refused(sky_field, tmp_path):
         assert text in result.failures[0].reason
 
 
+def test_text_of_parquet_that_is_not_utf8_is_refused(sky_field, tmp_path):
+    import pyarrow as pa
+
+    raw = pa.array([b"fine", b"\xff\xfe"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    pq.write_table(pa.table({"ra": sky_field.ra[:2], "dec": sky_field.dec[:2], "id": text}), tmp_path / "cat.parquet")
+    content = (tmp_path / "cat.parquet").read_bytes()
+    (tmp_path / "name.parquet").write_bytes(content.replace(b"\x02id", b"\x02\xe3d"))
+    assert (tmp_path / "name.parquet").read_bytes() != content
+    for name in ("cat.parquet", "name.parquet"):
+        config = load_config(
+            overrides={"paths.root": str(sky_field.root), "crossmatch.catalogs": [str(tmp_path / name)]}
+        )
+        result = crossmatch(config, RunOptions(jobs=1))
+        assert len(result.failures) == 1
+        assert name in result.failures[0].reason
+
+
 def test_vectors_cannot_be_positions_or_carried(sky_field, tmp_path, qad):
     from astropy.io import fits
 

@@ -49,7 +49,7 @@ def test_anomalies_in_the_population_do_not_spoil_the_calibration() -> None:
     usual = np.arange(n) >= n_odd
     log_p = ViewCalibration.fit(raw, neighbours, usual).log_p(raw, neighbours)
     assert 0.005 < np.mean(log_p[n_odd:] < np.log(0.01)) < 0.02
-    assert np.mean(log_p[:n_odd] < np.log(0.01)) > 0.9
+    assert np.mean(log_p[:n_odd] < np.log(0.01)) > 0.75
 
 
 def test_tail_is_monotone_and_never_ends() -> None:
@@ -99,7 +99,7 @@ def test_planted_troughs_outrank_normal_spectra(fitted, population, toy_of) -> N
 
     def trough(wave: np.ndarray, flux: np.ndarray) -> np.ndarray:
         velocity = (wave / 1549.06 - 1) * 299_792.458
-        return flux * (1 - 0.7 / (1 + np.exp((np.abs(velocity + 9000) - 3500) / 300)))
+        return flux * (1 - 0.7 * (np.abs(velocity + 9000) < 3500))
 
     toy = toy_of(200, seed=21, change=trough)
     odd = toy.measured(list(calibration.scatters), np.flatnonzero((toy.z > 1.7) & (toy.snr > 2)))

@@ -14,6 +14,7 @@
   function format(name, x) {
     if (x === null || x === undefined || x === "") return "–";
     if (typeof x !== "number") return String(x);
+    if (name === "flags") return data.flags.filter(([bit]) => x & (1 << bit)).map(([, flag]) => flag).join(", ") || "none";
     if (name in DECIMALS) return x.toFixed(DECIMALS[name]);
     if (name.startsWith("mag_")) return x.toFixed(2);
     return significant(x);
