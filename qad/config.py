@@ -177,6 +177,9 @@ class Inspect(Section):
     """How candidates are shown."""
 
     name: str = Field("default", description="model whose scores are shown")
+    model: str = Field(
+        "", description="folder of the model if it lies elsewhere; empty: as score.model says, or models/<name>"
+    )
     top: int = Field(20, ge=1, description="rows shown")
     columns: list[str] = Field(
         ["rank", "targetid", "survey", "program", "z", "snr", "score", "p_value", "artefact", "reason"],

@@ -16,7 +16,10 @@ def inspect(
     targetid: Annotated[
         list[str] | None, typer.Argument(metavar="[TARGETID]...", help="Show everything known of these targets.")
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="MODEL", help="Model whose scores are shown.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Model whose scores are shown.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of that model if it lies outside the work directory.")
+    ] = None,
     top: Annotated[int | None, typer.Option(metavar="N", help="Rows shown (default 20; with --plot 1).")] = None,
     where: Annotated[
         str | None,
@@ -56,6 +59,7 @@ def inspect(
         {
             "inspect.targetid": view.parse_targetids(targetid) if targetid else None,
             "inspect.name": name,
+            "inspect.model": model,
             "inspect.top": 1 if top is None and plot and not html else top,
             "inspect.where": where,
             "inspect.sort": sort,

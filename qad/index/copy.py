@@ -114,10 +114,16 @@ def remove_file(connection: psycopg.Connection[Any], name: str, target: Target) 
 
 def read_columns(file: SourceFile) -> tuple[dict[str, tuple[str, pa.ChunkedArray]], int]:
     """Return the columns of the database's table by name, each with its PostgreSQL type, and the number of rows."""
+    import pyarrow as pa
+
     spec = file.target.spec
     scalars = [column for column in spec.columns if not column.is_vector]
     open_names = _open_columns(file)
     table = read_table(file.path, spec, [column.name for column in scalars] + open_names)
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise InputError(file.path, f"damaged: {error}", where=spec.tag) from None
     columns = {"file": ("text", _repeated(file.name, table.num_rows))}
     if file.target.name != "spectrum":
         columns["name"] = ("text", _repeated(_model_name(file), table.num_rows))
@@ -142,7 +148,8 @@ def _open_columns(file: SourceFile) -> list[str]:
 def _model_name(file: SourceFile) -> str:
     if file.target.name == "score":
         return file.path.stem
-    name = read_metadata(file.path, file.target.spec).get("qad.config", {}).get("name")
+    config = read_metadata(file.path, file.target.spec).get("qad.config")
+    name = config.get("name") if isinstance(config, dict) else None
     if not isinstance(name, str):
         raise InputError(file.path, "does not say of which model its candidates are; run `qad crossmatch` again")
     return name

@@ -36,8 +36,8 @@ MARKER = "qad-gallery/1"
 PAGE = "index.html"
 LIMIT = 60_000.0
 """Largest stored value relative to the spectrum's scale: float16 ends at 65504."""
-BATCH = 64
-"""Spectra read and encoded at once."""
+BATCH = 512
+"""Spectra read and encoded at once: each pass over the grid's shards costs as much as some spectra, each spectrum 0.1 MB."""
 _FROM_SPECTRA = (
     "zerr",
     "zwarn",

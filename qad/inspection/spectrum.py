@@ -18,6 +18,7 @@ from qad.inspection.tables import Tables
 from qad.schema import GRID, N_WAVE, SPECTRA, SPECTRUM_KEY, WAVE_START, WAVE_STEP, Table
 from qad.storage.flatcache import find_shards, read_grid_json
 from qad.storage.parquet import read_metadata, vectors
+from qad.storage.provenance import hash_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -123,30 +124,38 @@ class SpectrumReader:
         return [found[key] for key in redshifts if key in found]
 
     def _load_decoder(self) -> None:
-        from qad.models.directory import load_decoder
-
-        folder = self._workspace.model(self._tables.name)
-        if not folder.is_dir():
-            self.note = f"no reconstruction: {folder} is missing; `qad train --name {self._tables.name}` makes it"
-            return
         try:
-            decoder = load_decoder(folder)
+            self._decoder = self._matching_decoder()
         except InputError as error:
             self.note = f"no reconstruction: {error}"
-            return
+
+    def _matching_decoder(self) -> Any:
+        """Return the decoder of the model that made the scores, on the grid that is there."""
+        from qad.models.directory import MODEL_JSON, load_decoder
+
+        digits = self._tables.model[1]
+        folders = [folder for folder in self._tables.model_folders if (folder / MODEL_JSON).is_file()]
+        made_it = [folder for folder in folders if hash_file(folder / MODEL_JSON).startswith(digits)]
+        if folders and not made_it:
+            again = f"`qad score --name {self._tables.name}`"
+            raise InputError(folders[0], f"was trained again after the scores were made; {again}")
+        if not folders:
+            missing = self._tables.model_folders[0]
+            raise InputError(missing, "the model that made the scores is not here; name its folder with --model")
+        folder = made_it[0]
+        decoder = load_decoder(folder)
         if decoder.grid_hash != self._grid["geometry_hash"]:
-            self.note = (
-                f"no reconstruction: {folder} was made for grid {decoder.grid_hash[:12]}, "
-                f"{self._workspace.grid_json} is grid {self._grid['geometry_hash'][:12]}"
-            )
-            return
-        self._decoder = decoder
+            here = f"{self._workspace.grid_json} is grid {self._grid['geometry_hash'][:12]}"
+            raise InputError(folder, f"was made for grid {decoder.grid_hash[:12]}, {here}")
+        return decoder
 
     def _from_grid(self, frame: pl.DataFrame, redshifts: Mapping[Key, float]) -> dict[Key, Spectrum]:
         windows: dict[Key, tuple[Spectrum, int, float]] = {}
         for shard in self._shards:
             table = read_rows(shard, GRID, {key[0] for key in redshifts})
             windows |= self._windows(table, redshifts)
+            if len(windows) == len(redshifts):
+                break
         if self._decoder is None:
             return {key: replace(spectrum, note=self.note) for key, (spectrum, _, _) in windows.items()}
         return self._decoded(frame, windows)
@@ -226,6 +235,9 @@ def read_rows(path: Path, spec: Table, targetids: Iterable[int], columns: Sequen
     import pyarrow.parquet as pq
 
     read_metadata(path, spec)
+    missing = {column.name for column in spec.columns} - set(pq.read_schema(path).names)
+    if missing:
+        raise InputError(path, f"column {min(missing)} is missing", where=spec.tag)
     wanted = np.array(sorted(targetids), np.int64)
     try:
         with pq.ParquetFile(path) as file:

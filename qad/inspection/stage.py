@@ -73,7 +73,7 @@ def open_tables(config: Config) -> Tables:
     """Return the tables of the configured model."""
     from qad.inspection.tables import Tables
 
-    return Tables(config.workspace, config.inspect.name)
+    return Tables(config.workspace, config.inspect.name, config.inspect.model or config.score.model)
 
 
 def select(config: Config, tables: Tables, columns: Sequence[str]) -> pl.DataFrame:

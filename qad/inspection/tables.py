@@ -27,13 +27,22 @@ if TYPE_CHECKING:
 class Tables:
     """The tables of one model's candidates.
 
+    Parameters
+    ----------
+    workspace : Workspace
+    name : str
+        Of the scores.
+    elsewhere : str
+        Folder of the model if it lies outside the work directory.
+
     Raises
     ------
     InputError
         If there are no scores of that name, or the file is damaged, another table, or of a newer version.
     """
 
-    def __init__(self, workspace: Workspace, name: str) -> None:
+    def __init__(self, workspace: Workspace, name: str, elsewhere: str = "") -> None:
+        self._elsewhere = elsewhere
         self.workspace = workspace
         self.name = name
         self.scores = workspace.scores_file(name)
@@ -41,6 +50,19 @@ class Tables:
             raise InputError(self.scores, f"no such file; {_other_scores(workspace)}`qad score --name {name}` makes it")
         self.metadata: dict[str, Any] = read_metadata(self.scores, SCORES)
         self.n_rows = read_table(self.scores, SCORES, ["rank"]).num_rows
+
+    @cached_property
+    def model(self) -> tuple[str, str]:
+        """Name and first digits of the hash of the model that made the scores; empty digits where they are not told."""
+        rows = self._collect(self._scan(["model"]).head(1))["model"].to_list()
+        name, _, digits = (rows[0] if rows else self.name).partition("@")
+        return name, digits
+
+    @property
+    def model_folders(self) -> list[Path]:
+        """Where that model can lie: in this work directory, or in the folder that was named."""
+        here = self.workspace.model(self.model[0])
+        return [Path(self._elsewhere).expanduser(), here] if self._elsewhere else [here]
 
     @cached_property
     def scores_columns(self) -> list[str]:

@@ -26,9 +26,7 @@ class Frozen(nnx.Variable):
 class Dense(nnx.Module):
     """Dense layers with an activation between them."""
 
-    def __init__(
-        self, widths: Sequence[int], activation: Callable[[jax.Array], jax.Array], *, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, widths: Sequence[int], activation: Callable[[jax.Array], jax.Array], *, rngs: nnx.Rngs) -> None:
         pairs = zip(widths[:-1], widths[1:], strict=True)
         self.layers = nnx.List([nnx.Linear(n_in, n_out, rngs=rngs) for n_in, n_out in pairs])
         self.activation = activation

@@ -27,7 +27,7 @@ AMPLIFIER_EDGES = (4700.0, 6700.0, 8600.0)
 """Where the two amplifiers of a detector meet, Å, observed."""
 SPLICES = ((5755.0, 5805.0), (7515.0, 7625.0))
 """The overlaps themselves, where spikes stand, Å, observed."""
-STEP_KMS = (4500.0, 9000.0)
+STEP_KMS = (4500.0, 19_000.0)
 """Widths of the boxes on both sides of a step, km/s."""
 SKY_IVAR = 0.35
 """Pixels with ivar below this share of the running median are bright sky."""
@@ -41,7 +41,7 @@ SQUARE_LIMIT = 16.0
 NARROW_LINES = (3728.48, 3869.86, 4862.71, 4960.30, 5008.24, 6564.60)
 """Rest wavelengths (Å) at which a narrow excess is a line and no fault."""
 NARROW_KMS = 1500.0
-BAD_BANDS = ((4330.0, 4410.0, 9000.0), (8565.0, 8635.0, 2000.0), (7930.0, 8070.0, 300.0))
+BAD_BANDS = ((4330.0, 4410.0, 9000.0), (8565.0, 8635.0, 2000.0), (7890.0, 8110.0, 300.0))
 """Collimator dip or bump, false absorption of the z2 detector, spurious emission: limits (Å, observed), width of the box (km/s)."""
 CAMERAS = ((3600.0, 5760.0), (5800.0, 7520.0), (7620.0, 9824.0))
 """Where only camera b, r, z has data, Å, observed."""
@@ -231,9 +231,9 @@ def _shifted(values: np.ndarray, shift: int) -> np.ndarray:
     return out
 
 
-MIDDLE = np.array([80.0, 2.2, 12.0, 2.5, 6.0, 0.35])
+MIDDLE = np.array([80.0, 1.1, 12.0, 2.5, 6.0, 0.35])
 """Evidence at which a test alone gives probability one half."""
-SOFTNESS = np.array([20.0, 0.3, 1.0, 0.35, 1.0, 0.04])
+SOFTNESS = np.array([20.0, 0.15, 1.0, 0.35, 1.0, 0.04])
 """Evidence over which the odds grow by e."""
 WORDS = (
     "single-pixel spike, {:.0f} sigma",
@@ -245,10 +245,30 @@ WORDS = (
 )
 
 
-def probability(evidence: np.ndarray) -> np.ndarray:
-    """Return an artefact probability, 0 to 1, of evidence (n_spectra, n_tests): the chance that at least one test is right."""
-    odds = np.clip((evidence - MIDDLE) / SOFTNESS, -30, 30)
-    return 1.0 - np.prod(1.0 / (1.0 + np.exp(odds)), axis=1)
+LARGEST_ODDS = 6.0
+"""No test counts for more than this in ln odds."""
+EXPECTED_STRANGE = 10.0
+"""-ln p of latents and lines that a fault alone may cause; what goes beyond it speaks for a real object."""
+STRANGE_SOFTNESS = 2.0
+
+
+def probability(evidence: np.ndarray, strangeness: np.ndarray | None = None) -> np.ndarray:
+    """Return an artefact probability, 0 to 1.
+
+    Parameters
+    ----------
+    evidence : ndarray, shape (n_spectra, n_tests)
+        The chance is that of at least one test being right, a logistic of its evidence.
+    strangeness : ndarray, shape (n_spectra,), optional
+        -ln p of the latent and line views together: an object that is strange all over is not explained by a fault in
+        one place.
+    """
+    odds = np.clip((evidence - MIDDLE) / SOFTNESS, -30.0, LARGEST_ODDS)
+    chance = 1.0 - np.prod(1.0 / (1.0 + np.exp(odds)), axis=1)
+    if strangeness is None:
+        return chance
+    relief = np.maximum(strangeness - EXPECTED_STRANGE, 0.0) / STRANGE_SOFTNESS
+    return chance / (chance + (1.0 - chance) * np.exp(np.minimum(relief, 300.0)))
 
 
 def words(evidence: np.ndarray) -> str:

@@ -59,4 +59,5 @@ def combine(log_p: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np
         raise ConfigError(f"score.weights: no view {unknown[0]!r}; known: {', '.join(log_p)}")
     if not any(weight > 0 for weight in weights.values()) or min(weights.values()) < 0:
         raise ConfigError("score.weights: at least one weight must be above 0, and none below")
-    return np.sum([-weight * log_p[name] for name, weight in weights.items()], axis=0)
+    # in one order, whatever that of the settings: the last bits of a sum depend on it
+    return np.sum([-weight * log_p[name] for name, weight in sorted(weights.items())], axis=0)

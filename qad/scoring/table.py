@@ -38,7 +38,7 @@ def build_table(
     is_foreign: bool,
 ) -> tuple[pa.Table, dict[str, float]]:
     """Return the table and counts; `measured` and `scored` hold the grid's `rows`, in that order."""
-    chance = artefacts.probability(measured.evidence)
+    chance = artefacts.probability(measured.evidence, -scored.log_p["latent"] - scored.log_p["line"])
     is_artefact = chance >= settings.artefact_threshold
     flags = _flags(cache, measured, scored, rows, calibration, settings.min_population, is_foreign)
     flags |= np.where(is_artefact, np.uint32(rank.ARTEFACT), np.uint32(0))

@@ -109,18 +109,18 @@ class Absorbers:
 
 def draw_absorbers(rng: np.random.Generator, z: float) -> Absorbers:
     """Return the absorbers of a normal line of sight to a quasar at `z`: no broad trough, little within 5000 km/s."""
-    from_z = lambda line: max(3550.0 / line - 1.0, 0.0)  # noqa: E731
     until = z - (1 + z) * 5000.0 / LIGHT_SPEED_KMS
     hydrogen_lines = [
-        (place, 20.3 + min(rng.exponential(0.35), 1.7)) for place in _places(rng, from_z(LYA), until, DLA_PER_Z)
+        (place, 20.3 + min(rng.exponential(0.35), 1.7)) for place in _places(rng, _first_z(LYA), until, DLA_PER_Z)
     ]
     limits = [
-        (place, 17.2 + min(rng.exponential(0.7), 2.5)) for place in _places(rng, from_z(LYMAN_LIMIT), until, LLS_PER_Z)
+        (place, 17.2 + min(rng.exponential(0.7), 2.5))
+        for place in _places(rng, _first_z(LYMAN_LIMIT), until, LLS_PER_Z)
     ]
     metals: list[NarrowLine] = []
     for place in _places(rng, 0.3, min(until, 2.5), MGII_PER_Z):
         metals += magnesium(rng, place, 0.3 + float(rng.exponential(MGII_EW)))
-    for place in _places(rng, from_z(1549.0), until, CIV_PER_Z):
+    for place in _places(rng, _first_z(1549.0), until, CIV_PER_Z):
         metals += carbon(rng, place, 0.2 + float(rng.exponential(CIV_EW)))
     for place, log_n in hydrogen_lines:
         metals += low_ions(rng, place, 0.25 * (log_n - 19.5))
@@ -128,6 +128,11 @@ def draw_absorbers(rng: np.random.Generator, z: float) -> Absorbers:
         own = z + (1 + z) * float(rng.uniform(-3000.0, 300.0)) / LIGHT_SPEED_KMS
         metals += carbon(rng, own, 0.2 + float(rng.exponential(2 * CIV_EW)))
     return Absorbers([*hydrogen_lines, *limits], metals)
+
+
+def _first_z(line: float) -> float:
+    """Return the redshift from which on a line lies in DESI's window."""
+    return max(3550.0 / line - 1.0, 0.0)
 
 
 def _places(rng: np.random.Generator, low: float, high: float, rate: float) -> list[float]:

@@ -192,7 +192,7 @@ def n_rich(quasar: Quasar, strength: float, rng: np.random.Generator) -> None:
 
 
 def si_iv_strong(quasar: Quasar, strength: float, rng: np.random.Generator) -> None:
-    """Si IV as strong as C IV (a group of the SQuAD catalogue, Tiwari et al. 2025)."""
+    """Si IV as strong as C IV (a group of the SQuAD catalogue, arXiv:2411.16858)."""
     total = quasar.lines["C IV"].ew * (0.75 + 0.6 * strength)
     quasar.lines["Si IV"].ew, quasar.lines["O IV]"].ew = 0.7 * total, 0.3 * total
     quasar.lines["C IV"].ew *= float(rng.uniform(0.75, 0.95))
@@ -220,13 +220,15 @@ def proximate_dla(quasar: Quasar, strength: float, rng: np.random.Generator) -> 
 
 def blend_quasar(quasar: Quasar, strength: float, rng: np.random.Generator) -> None:
     """Two quasars in one fibre, with light 0.3 to 1 to 1."""
-    z = next(z for z in iter(lambda: draw_redshift(rng), None) if abs(z - quasar.z) > 0.05)
+    z = draw_redshift(rng)
+    while abs(z - quasar.z) < 0.05:
+        z = draw_redshift(rng)
     quasar.companion = draw_quasar(rng, z)
     quasar.companion_ratio = 0.3 + 0.7 * strength
 
 
 def blend_galaxy(quasar: Quasar, strength: float, rng: np.random.Generator) -> None:
-    """A foreground galaxy in the fibre: a lens, or a chance (Bolton et al. 2012, AJ 144, 144, on such blends)."""
+    """A foreground galaxy in the fibre: a lens, or a chance (arXiv:2412.08397 finds such pairs in DESI)."""
     quasar.companion_galaxy_z = float(rng.uniform(0.1, min(0.8, quasar.z - 0.1)))
     quasar.companion_ratio = 0.3 + 0.7 * strength
 

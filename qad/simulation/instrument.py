@@ -19,9 +19,9 @@ Values = NDArray[np.floating[Any]]
 N_SETTINGS = 16
 """Fibres share this many sets of resolution matrices: their widths differ by ±3 % only."""
 _SIGMA_PIXELS = {"b": (0.92, 0.84), "r": (0.82, 0.76), "z": (1.00, 0.92)}
-"""Width of the line spread function at the two ends of each camera, pixels: measured on the EDR coads named in `sky`."""
+"""Width of the line spread function at the two ends of each camera, pixels: measured on the EDR coadds named in `sky`."""
 CALIBRATION_SCATTER = {"b": 0.02, "r": 0.01, "z": 0.01}
-"""Slow multiplicative errors of the flux calibration (Guy et al. 2023, AJ 165, 144, §4.9: 2 % and more in the far blue)."""
+"""Slow multiplicative errors of the flux calibration (Guy et al. 2023, AJ 165, 144: 2 % and more in the far blue)."""
 SKY_RESIDUAL = 0.25
 """On strong sky lines the true noise exceeds that of the inverse variance by this share, as residuals of sky subtraction do."""
 COSMIC_RATE = 4e-4

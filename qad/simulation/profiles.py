@@ -61,7 +61,7 @@ def voigt_depth(wave: Array, line: float, strength: float, damping: float, log_n
 
     Notes
     -----
-    τ = √π e²/(m c) f λ N / b · H(a, u), with √π e²/(m c) = 1.4974e-15 cm² km/s/Å (Draine 2011, eq. 9.8).
+    τ = √π e²/(m c) f λ N / b · H(a, u), with √π e²/(m c) = 1.4974e-15 cm² km/s/Å (Draine 2011, Physics of the Interstellar and Intergalactic Medium, chapter 9).
     """
     from scipy.special import wofz
 

@@ -76,7 +76,7 @@ SKY_LINES: Array = _pairs("""
 
 _GAIN = _pairs("3600:9 4000:22 4500:34 5000:40 5700:42 5900:46 6500:61 7200:66 8000:70 8800:68 9400:58 9824:50")
 """Detected electrons per 0.8 Å pixel and 1e-17 erg/s/cm2/Å in 1000 s; 61 at 6500 Å follows from the mirror's 8.7 m2 and a
-throughput of 0.27, the shape from the instrument's throughput curve (DESI Collaboration 2022, AJ 164, 207, figure 27)."""
+throughput of 0.27, the shape from the instrument's throughput curve (DESI Collaboration 2022, AJ 164, 207)."""
 
 
 def camera_wave(camera: str) -> Array:

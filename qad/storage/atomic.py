@@ -38,6 +38,13 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # below /proc, say: the kernel has no such folder and makes none
+        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
 def temporary_name(path: Path) -> Path:
     """Return a name beside `path` that no other process uses."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
@@ -71,7 +78,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         If the disk is full or the folder cannot be written.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         partial = temporary_name(path)
         try:
             yield partial
@@ -90,7 +97,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     beside it, as ``.<name>…old.part``, never a mixture.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         partial = temporary_name(path)
         partial.mkdir()
         try:

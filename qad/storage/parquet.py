@@ -177,18 +177,25 @@ def _read_schema(path: Path) -> pa.Schema:
         raise InputError(path, "no such file")
     try:
         return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(path, f"not a readable Parquet file: {_first_line(error)}") from None
 
 
 def _checked_metadata(path: Path, schema: pa.Schema, spec: Table) -> dict[str, Any]:
-    raw = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items() if key.startswith(b"qad.")}
+    raw = {
+        key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for key, value in (schema.metadata or {}).items()
+        if key.startswith(b"qad.")
+    }
     name, _, version = raw.get("qad.table", "").partition("/")
-    if name != spec.name or not version.isdigit():
+    if name != spec.name or not version.isdecimal():
         raise InputError(path, f"holds {raw.get('qad.table') or 'no table of qad'}, expected {spec.tag}")
     if int(version) > spec.version:
         raise InputError(path, f"holds {name}/{version}, this qad reads up to {spec.tag}; update qad")
-    return {key: json.loads(value) if value[:1] in ("{", "[") else value for key, value in raw.items()}
+    try:
+        return {key: json.loads(value) if value[:1] in ("{", "[") else value for key, value in raw.items()}
+    except ValueError:
+        raise InputError(path, "damaged: its qad.* metadata are not JSON", where=spec.tag) from None
 
 
 def _check_columns(schema: pa.Schema, spec: Table, error: Any) -> None:
@@ -199,7 +206,7 @@ def _check_columns(schema: pa.Schema, spec: Table, error: Any) -> None:
         field = schema.field(index)
         if not _same_type(field.type, column):
             raise error(f"column {column.name} is {field.type}, expected {column.dtype}")
-        unit = (field.metadata or {}).get(b"unit", b"").decode()
+        unit = (field.metadata or {}).get(b"unit", b"").decode("utf-8", "replace")
         if unit != column.unit:
             raise error(f"column {column.name} is in {unit or 'no unit'!r}, expected {column.unit or 'no unit'!r}")
     known = {column.name for column in spec.columns}

@@ -135,7 +135,14 @@ def _fit(
     coarse_rest = -(-n_rest // COARSE) + 2  # a window that starts inside a bin reaches into one bin more
     coarse = bin_windows(flux, ivar, start, COARSE)
     trials = [
-        _em(_first_guess(*coarse, coarse_rest, n_latent, (seed, i)), *coarse, SMOOTH_PX / COARSE, iterations, trim, after_pass)
+        _em(
+            _first_guess(*coarse, coarse_rest, n_latent, (seed, i)),
+            *coarse,
+            SMOOTH_PX / COARSE,
+            iterations,
+            trim,
+            after_pass,
+        )
         for i in range(STARTS)
     ]
     fit = max(trials, key=lambda trial: trial.objective)
@@ -219,9 +226,7 @@ def _first_guess(
     loading[:, 0] = 0.2 * mean
     if k > 1:
         loading[:, 1] = 0.2 * mean * np.linspace(-1.5, 1.5, n_rest)
-    return FactorModel(
-        mean.astype(np.float32), loading.astype(np.float32), np.full(n_rest, 0.01, np.float32), n_obs
-    )
+    return FactorModel(mean.astype(np.float32), loading.astype(np.float32), np.full(n_rest, 0.01, np.float32), n_obs)
 
 
 def _refine(model: FactorModel, n_rest: int, n_obs: int) -> FactorModel:
@@ -357,9 +362,7 @@ def trim_weights(misfit: np.ndarray, signal: np.ndarray, share: float) -> np.nda
     return 1 / (1 + np.exp(np.clip((relative - limit) / 0.2, -50, 50)))
 
 
-def _maximise(
-    model: FactorModel, sums: Sums, latent: np.ndarray, smooth_px: float
-) -> tuple[FactorModel, np.ndarray]:
+def _maximise(model: FactorModel, sums: Sums, latent: np.ndarray, smooth_px: float) -> tuple[FactorModel, np.ndarray]:
     """Return the model that the sums imply, its latents whitened, and the latents in its terms."""
     k = model.n_latent
     base = sums.cross[:, 0]

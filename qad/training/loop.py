@@ -164,7 +164,8 @@ class Trainer:
         order = epoch_order(self.rows, self.options.seed, run.epoch)
         waiting: tuple[np.ndarray, Metrics] | None = None
         for rows, weight in fixed_batches(order, self.size, run.batch):
-            run.state, metrics = self.program.step(run.state, self.task.batch(rows, weight))
+            number = (run.epoch - 1) * self.n_batches + run.batch
+            run.state, metrics = self.program.step(run.state, self.task.batch(rows, weight), number)
             # the device works on this step while the step before is read: it never waits for the host
             if waiting is not None:
                 self._read(run, *waiting, good)

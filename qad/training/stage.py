@@ -79,9 +79,7 @@ def train(config: Config, options: RunOptions) -> StageResult:
     result = work.run()
     provenance = Provenance("train", config.section("train"), [InputFile("grid", cache.key)])
     info = _write(folder, result, cache, provenance, run)
-    return StageResult(
-        "train", n_done=1, paths=(folder,), counts={**counts, **result.counts}, details=_details(info)
-    )
+    return StageResult("train", n_done=1, paths=(folder,), counts={**counts, **result.counts}, details=_details(info))
 
 
 def _details(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,9 +102,7 @@ def _is_done(folder: Path, run: str) -> bool:
         return False
 
 
-def _write(
-    folder: Path, result: Result, cache: GridCache, provenance: Provenance, run: str
-) -> dict[str, Any]:
+def _write(folder: Path, result: Result, cache: GridCache, provenance: Provenance, run: str) -> dict[str, Any]:
     with atomic_folder(folder) as partial:
         write_history(partial / HISTORY, result.history, provenance)
         more = {
@@ -189,9 +185,7 @@ class _Work:
         from qad.training.tasks import RestFrameTask
 
         section, cache = self.section, self.cache
-        sizes = self._sizes(
-            encoder=tuple(section.hidden), decoder=tuple(reversed(section.hidden)), vae=section.vae
-        )
+        sizes = self._sizes(encoder=tuple(section.hidden), decoder=tuple(reversed(section.hidden)), vae=section.vae)
         used = np.concatenate([self.train_rows, self.validation])
         latent, spread, misfit, signal = describe(model, cache.flux, cache.ivar, cache.start, used)
         weight = np.ones(len(cache), np.float32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -43,7 +45,7 @@ class Program:
     ----------
     initial : State
     step : callable
-        (state, batch) to (state, Metrics); the state's memory is used again.
+        (state, batch, number of the step) to (state, Metrics); the state's memory is used again.
     evaluate : callable
         (params, batch) to (sum of loss, sum of weights).
     rate : callable
@@ -53,7 +55,7 @@ class Program:
     """
 
     initial: State
-    step: Callable[[State, dict[str, Any]], tuple[State, Metrics]]
+    step: Callable[[State, dict[str, Any], int], tuple[State, Metrics]]
     evaluate: Callable[[Any, dict[str, Any]], tuple[jax.Array, jax.Array]]
     rate: Callable[[int], float]
     network: Callable[[Any], Any]
@@ -64,14 +66,12 @@ def make_program(
 ) -> Program:
     """Return the program that trains a task for `n_steps` steps."""
     graph, params, frozen = nnx.split(task.network, nnx.Param, ...)
-    warm_up = max(1, int(WARM_UP * n_steps))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, warm_up, max(n_steps, warm_up + 1), learning_rate * LAST_RATE
-    )
     optimiser = optax.chain(
         optax.clip_by_global_norm(clip_norm),
-        optax.adamw(schedule, weight_decay=weight_decay, mask=lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree)),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
     )
+    # key and learning rate are arguments, so that another seed or length of training does not compile again
     key = jax.random.key(seed)
 
     def mean_loss(params: Any, frozen: Any, batch: dict[str, Any], key: Any) -> tuple[jax.Array, jax.Array]:
@@ -82,11 +82,11 @@ def make_program(
     def evaluate(params: Any, frozen: Any, batch: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
         return task.loss(nnx.merge(graph, params, frozen), batch, None)
 
-    def step(state: State, frozen: Any, batch: dict[str, Any]) -> tuple[State, Metrics]:
+    def step(state: State, frozen: Any, batch: dict[str, Any], key: Any, rate: Any) -> tuple[State, Metrics]:
         sample = jax.random.fold_in(key, state.step)
         (loss, weight), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params, frozen, batch, sample)
         updates, opt_state = optimiser.update(grads, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = jax.tree.map(lambda value, update: value - rate * update, state.params, updates)
         return State(params, opt_state, state.step + 1), Metrics(loss, weight, _norm(grads))
 
     compiled = jax.jit(step, donate_argnums=0)
@@ -94,11 +94,22 @@ def make_program(
     first = jax.tree.map(jnp.copy, params)
     return Program(
         initial=State(first, optimiser.init(first), jnp.zeros((), jnp.int32)),
-        step=lambda state, batch: compiled(state, frozen, batch),
+        step=lambda state, batch, number: compiled(
+            state, frozen, batch, key, np.float32(learning_rate * schedule(number, n_steps))
+        ),
         evaluate=lambda params, batch: evaluate(params, frozen, batch),
-        rate=lambda number: float(schedule(number)),
+        rate=lambda number: learning_rate * schedule(number, n_steps),
         network=lambda params: nnx.merge(graph, params, frozen),
     )
+
+
+def schedule(number: int, n_steps: int) -> float:
+    """Return the learning rate of a step as a share of its peak: a linear rise, then half a cosine (Loshchilov and Hutter 2017)."""
+    warm_up = max(1, int(WARM_UP * n_steps))
+    if number < warm_up:
+        return (number + 1) / (warm_up + 1)
+    passed = (number - warm_up) / max(n_steps - warm_up, 1)
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * passed)) / 2
 
 
 def _norm(tree: Any) -> jax.Array:

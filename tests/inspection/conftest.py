@@ -15,7 +15,7 @@ from qad.models.directory import write_model
 from qad.models.sizes import Sizes
 from qad.schema import GRID, MATCHES, N_WAVE, SCORES, SPECTRA, WAVE_START, WAVE_STEP
 from qad.storage.parquet import make_table, write_table
-from qad.storage.provenance import Provenance
+from qad.storage.provenance import Provenance, hash_file
 from qad.workspace import Workspace
 
 N = 40
@@ -142,7 +142,7 @@ class Made:
             "n_good": np.full(N, N_OBS - 5, np.int32),
             "worst_wave_rest": worst,
             "flags": np.where(np.arange(N) == TROUGH, 5, 0).astype(np.uint32),
-            "model": ["default@abc"] * N,
+            "model": ["default"] * N,
             "latent": np.zeros((N, 2), np.float32),
             "view_local": np.linspace(9, 1, N),
             "p_local": np.linspace(0, 1, N),
@@ -170,7 +170,8 @@ def build(root: Path) -> Workspace:
     }
     workspace.model("default").mkdir(parents=True)
     write_model(workspace.model("default"), Sizes("factor", N_REST, N_OBS, 2), weights, grid, {})
-    scores = make_table(SCORES, made.scores(), n_latent=2)
+    digits = hash_file(workspace.model("default") / "model.json")[:12]
+    scores = make_table(SCORES, made.scores() | {"model": [f"default@{digits}"] * N}, n_latent=2)
     write_table(workspace.scores_file("default"), scores, SCORES, PROVENANCE)
     matches = {
         "rank": [1, 1, 2],

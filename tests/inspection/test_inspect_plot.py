@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qad.errors import InputError
 from qad.inspection.axes import MARGIN, Size, nice_step, wave_axis
 from qad.inspection.canvas import Canvas
 from qad.inspection.panels import significance
@@ -23,8 +25,8 @@ from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
 from qad.workspace import Workspace
 
 
-def read(root: Path, targetid: int) -> list[Spectrum]:
-    tables = Tables(Workspace(root), "default")
+def read(root: Path, targetid: int, model: str = "") -> list[Spectrum]:
+    tables = Tables(Workspace(root), "default", model)
     frame = tables.all_rows(["z"]).filter(pl.col("targetid") == targetid)
     return SpectrumReader(tables).read(frame)
 
@@ -125,7 +127,7 @@ def test_without_a_model_the_plot_says_what_is_missing(own_root: Path, made: Any
     (spectrum,) = read(own_root, targetid)
     text = as_text(draw(spectrum, {}, Size(100, 30), 7))
     assert "no reconstruction" in text
-    assert "models/default is missing" in spectrum.note
+    assert "models/default: the model that made the scores is not here" in spectrum.note
     assert spectrum.recon is None
     for path in (own_root / "grid").iterdir():
         path.unlink()
@@ -145,6 +147,29 @@ def test_model_of_another_grid_is_not_drawn(own_root: Path, made: Any) -> None:
     assert spectrum.recon is None
     assert "a" * 12 in spectrum.note
     assert "b" * 12 in spectrum.note
+
+
+def test_model_trained_again_is_not_drawn_over_older_scores(own_root: Path, made: Any) -> None:
+    path = own_root / "models" / "default" / "model.json"
+    path.write_text(path.read_text() + "\n")
+    (spectrum,) = read(own_root, int(made.targetid[0]))
+    assert spectrum.recon is None
+    assert "was trained again after the scores were made" in spectrum.note
+
+
+def test_model_from_elsewhere_is_found_where_it_is_named(own_root: Path, made: Any, tmp_path: Path) -> None:
+    (own_root / "models" / "default").rename(tmp_path / "default")
+    (spectrum,) = read(own_root, int(made.targetid[0]))
+    assert "name its folder with --model" in spectrum.note
+    (spectrum,) = read(own_root, int(made.targetid[0]), str(tmp_path / "default"))
+    assert spectrum.recon is not None
+
+
+def test_grid_without_a_column_is_refused(own_root: Path, made: Any) -> None:
+    for path in (own_root / "grid").glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop(["norm"]), path)
+    with pytest.raises(InputError, match="column norm is missing"):
+        read(own_root, int(made.targetid[0]))
 
 
 def test_spectrum_without_a_usable_pixel_has_a_line_of_text(absorbed: Spectrum) -> None:

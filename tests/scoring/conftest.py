@@ -1,4 +1,4 @@
-"""A toy population: power laws with lines whose strengths scatter, seen with noise; the reconstruction is the mean quasar."""
+"""A toy population: power laws with lines whose strengths scatter, seen with noise, and a model that draws them nearly."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def make_toy(
     strength = np.ones(n) if clean else np.exp(0.3 * rng.standard_normal(n))
     slope = np.full(n, -1.5) if clean else rng.normal(-1.5, 0.15, n)
     flux = quasar(wave, strength, slope)
-    recon = quasar(wave, np.ones(n), np.full(n, -1.5))
+    near = np.exp(0.1 * rng.standard_normal(n)), 0.03 * rng.standard_normal(n)
+    recon = quasar(wave, strength * near[0], slope + near[1])
     if change is not None:
         flux = change(wave, flux)
     snr = np.exp(rng.normal(1.0, 0.7, n))

@@ -221,7 +221,7 @@ def test_artefacts_change_flux_where_they_belong_and_mask_nothing(name: str, bri
         assert not any(changed[other].any() for other in sky.CAMERAS if other != camera)
 
 
-def test_mean_dip_and_false_absorption_are_seen(bright: tuple[Spectrum, Spectrum]) -> None:
+def test_false_absorption_takes_most_of_the_light(bright: tuple[Spectrum, Spectrum]) -> None:
     spoiled, clean = bright
     artefacts.false_absorption(spoiled, 0.8, np.random.default_rng(2))
     wave = sky.camera_wave("z")

@@ -90,7 +90,7 @@ def test_forest_has_the_mean_transmission(z: float) -> None:
 
 
 def test_damped_absorption_has_the_width_of_its_column() -> None:
-    """The equivalent width of damped Lyman alpha is 7.3 Å sqrt(N / 1e20 cm-2) (Draine 2011, eq. 9.25)."""
+    """The equivalent width of damped Lyman alpha is 7.3 Å sqrt(N / 1e20 cm-2) (Draine 2011, chapter 9)."""
     wave = np.arange(1100.0, 1350.0, 0.05)
     passed = hydrogen(wave, 20.7)
     assert np.trapezoid(1 - passed, wave) == pytest.approx(7.3 * np.sqrt(10**0.7), rel=0.06)

@@ -36,6 +36,7 @@ def _compiled_programs_stay_here(tmp_path_factory: pytest.TempPathFactory) -> An
     """Programs that tests compile do not land in the user's own cache."""
     patch = pytest.MonkeyPatch()
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax")))
+    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     yield
     patch.undo()
 
