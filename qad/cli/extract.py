@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qad.cli.options import command
+from qad.cli.options import command, pixels, words
 from qad.cli.runtime import Run
 
 
@@ -23,7 +23,8 @@ def extract(
         typer.Option(metavar="NAME", help="Only this program (dark, bright, ...); repeatable, or a,b."),
     ] = None,
     healpix: Annotated[
-        str | None, typer.Option(metavar="LIST|@FILE", help="Only these pixels: 47,9144 or a file with one a line.")
+        list[str] | None,
+        typer.Option(metavar="LIST|@FILE", help="Only these pixels: 47,9144 or a file with one per line; repeatable."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Stop after N pixels; 0: all.")] = None,
     spectype: Annotated[
@@ -54,13 +55,13 @@ def extract(
     config = run.load(
         {
             "extract.source": source,
-            "extract.survey": _words(survey),
-            "extract.program": _words(program),
-            "extract.healpix": _pixels(healpix),
+            "extract.survey": words(survey),
+            "extract.program": words(program),
+            "extract.healpix": None if healpix is None else pixels(healpix),
             "extract.limit": limit,
-            "extract.spectype": _words(spectype),
+            "extract.spectype": words(spectype),
             "extract.zwarn": zwarn,
-            "extract.objtype": _words(objtype),
+            "extract.objtype": words(objtype),
             "extract.fiberstatus": fiberstatus,
             "extract.z_min": z_min,
             "extract.z_max": z_max,
@@ -72,26 +73,6 @@ def extract(
     from qad.extraction.stage import extract
 
     run.stage("extract", extract, config)
-
-
-def _words(values: list[str] | None) -> list[str] | None:
-    return [word.strip() for value in values for word in value.split(",") if word.strip()] if values else None
-
-
-def _pixels(text: str | None) -> list[str] | None:
-    """Return pixel numbers from ``1,2`` or ``@file``; the configuration checks that they are numbers."""
-    if text is None:
-        return None
-    if text.startswith("@"):
-        from pathlib import Path
-
-        from qad.errors import ConfigError
-
-        try:
-            text = Path(text[1:]).expanduser().read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--healpix {text}: cannot be read: {error}") from None
-    return text.replace(",", " ").split()
 
 
 def register(app: typer.Typer) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from qad.cli.options import STAGE, command
+from qad.cli.options import STAGE, command, pixels, words
 from qad.cli.runtime import Run
 
 EXAMPLES = (
@@ -66,9 +65,9 @@ def fetch(
         {
             "fetch.source": source,
             "fetch.release": release,
-            "fetch.survey": _split(survey),
-            "fetch.program": _split(program),
-            "fetch.healpix": None if healpix is None else _pixels(healpix),
+            "fetch.survey": words(survey),
+            "fetch.program": words(program),
+            "fetch.healpix": None if healpix is None else pixels(healpix),
             "fetch.limit": limit,
             "fetch.mode": mode,
             "fetch.resume": resume,
@@ -79,34 +78,6 @@ def fetch(
     from qad.fetching.stage import fetch
 
     run.stage("fetch", fetch, config)
-
-
-def _split(values: list[str] | None) -> list[str] | None:
-    """Return the words of a repeatable option that also takes commas."""
-    return [word for value in values for word in value.split(",") if word] if values else None
-
-
-def _pixels(values: list[str]) -> list[int]:
-    """Return the pixel numbers of ``--healpix``."""
-    from qad.errors import ConfigError
-
-    numbers = []
-    for value in values:
-        text, origin = value, "--healpix"
-        if value.startswith("@"):
-            origin = value[1:]
-            try:
-                text = Path(origin).expanduser().read_text("utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"--healpix {value}: cannot be read: {error}") from None
-        lines = (line.partition("#")[0] for line in text.splitlines())
-        for word in " ".join(lines).replace(",", " ").split():
-            if not (word.isascii() and word.isdigit()):
-                raise ConfigError(f"{origin}: {word!r} is no healpix number")
-            numbers.append(int(word))
-    if not numbers:
-        raise ConfigError("--healpix names no pixel")
-    return numbers
 
 
 def register(app: typer.Typer) -> None:

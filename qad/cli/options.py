@@ -108,3 +108,31 @@ def command(
         return function
 
     return register
+
+
+def words(values: list[str] | None) -> list[str] | None:
+    """Return the words of a repeatable option that also takes commas."""
+    return [word.strip() for value in values for word in value.split(",") if word.strip()] if values else None
+
+
+def pixels(values: list[str]) -> list[int]:
+    """Return the pixel numbers of ``--healpix LIST|@FILE``."""
+    from qad.errors import ConfigError
+
+    numbers = []
+    for value in values:
+        text, origin = value, "--healpix"
+        if value.startswith("@"):
+            origin = value[1:]
+            try:
+                text = Path(origin).expanduser().read_text("utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"--healpix {value}: cannot be read: {error}") from None
+        lines = (line.partition("#")[0] for line in text.splitlines())
+        for word in " ".join(lines).replace(",", " ").split():
+            if not (word.isascii() and word.isdigit()):
+                raise ConfigError(f"{origin}: {word!r} is no healpix number")
+            numbers.append(int(word))
+    if not numbers:
+        raise ConfigError("--healpix names no pixel")
+    return numbers

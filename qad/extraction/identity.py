@@ -47,7 +47,7 @@ def input_hashes(paths: Sequence[Path], receipt: Path, verify: bool) -> Identity
     InputError
         If a file cannot be read.
     """
-    known = _remembered(receipt)
+    known = receipts.remembered(receipt)
     found = Identity([], [], [])
     for path in paths:
         status = _status(path)
@@ -62,21 +62,9 @@ def input_hashes(paths: Sequence[Path], receipt: Path, verify: bool) -> Identity
 
 def known_hashes(paths: Sequence[Path], receipt: Path) -> list[str] | None:
     """Return the SHA-256 that the unit's receipt remembers of files that have not changed; None if one has."""
-    known = _remembered(receipt)
+    known = receipts.remembered(receipt)
     found = [known.get((str(path), (status := _status(path)).st_size, status.st_mtime_ns)) for path in paths]
     return None if None in found else [str(sha256) for sha256 in found]
-
-
-def _remembered(receipt: Path) -> dict[tuple[str, int, int], str]:
-    """Return SHA-256 by path, size and time from a unit's receipt; it is only a memory, and may hold nonsense."""
-    items = receipts.read_receipt(receipt).get("inputs")
-    known = {}
-    for item in items if isinstance(items, list) else ():
-        try:
-            known[item["path"], item["size"], item["mtime_ns"]] = str(item["sha256"])
-        except (KeyError, TypeError):
-            continue
-    return known
 
 
 def _first_hash(path: Path, status: os.stat_result, verify: bool) -> tuple[str, bool, str]:

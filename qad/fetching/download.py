@@ -17,7 +17,7 @@ from qad.fetching.checksums import MismatchError
 from qad.fetching.receipt import regular_status
 from qad.fetching.retry import Patience
 from qad.fetching.source import DeniedError, RemoteFile, Source, TransientError
-from qad.storage.atomic import storage_errors, sync_folder
+from qad.storage.atomic import storage_errors, sync
 
 BUFFER_BYTES = 256 << 10
 HASH_BUFFER_BYTES = 1 << 20
@@ -241,4 +241,4 @@ def _commit(descriptor: int, path: Path, final: Path, size: int) -> None:
     if named is None or ours.st_size != size or not os.path.samestat(ours, named):
         raise QadError("another process touched the partial file; run again")
     path.replace(final)
-    sync_folder(final.parent)
+    sync(final.parent)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qad.errors import ConfigError, InputError
-from qad.storage.atomic import storage_errors, sync_folder
+from qad.storage.atomic import storage_errors, sync
 
 USUAL_LABELS = ("interesting", "known", "artefact", "boring")
 MAX_LABEL = 100
@@ -74,7 +74,7 @@ def append_labels(path: Path, labels: Iterable[Label]) -> None:
         finally:
             os.close(descriptor)
         if is_new:
-            sync_folder(path.parent)
+            sync(path.parent)
 
 
 def read_labels(path: Path) -> list[Label]:

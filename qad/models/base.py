@@ -44,11 +44,20 @@ class SpectrumModel(Protocol):
         Identifies the geometry of the grid that it was trained on.
     """
 
-    arch: str
-    n_latent: int
-    n_obs: int
-    n_rest: int
-    grid_hash: str
+    @property
+    def arch(self) -> str: ...
+
+    @property
+    def n_latent(self) -> int: ...
+
+    @property
+    def n_obs(self) -> int: ...
+
+    @property
+    def n_rest(self) -> int: ...
+
+    @property
+    def grid_hash(self) -> str: ...
 
     def infer(self, flux: np.ndarray, ivar: np.ndarray, start: np.ndarray) -> Inference:
         """Encode and reconstruct spectra of the grid: flux and ivar (n_spectra, n_obs), start (n_spectra,)."""

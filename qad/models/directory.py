@@ -164,7 +164,7 @@ def model_hash(info: Mapping[str, Any]) -> str:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as an uncompressed npz; the same arrays give the same bytes."""
-    np.savez(path, allow_pickle=False, **{name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})  # type: ignore[arg-type]
+    np.savez(path, allow_pickle=False, **{name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
 
 
 def read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:

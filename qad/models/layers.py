@@ -6,6 +6,7 @@ The arrays of a network are named by path, ``decoder.layers.0.kernel``, in files
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,7 +16,7 @@ Weights = Mapping[str, np.ndarray]
 def dense_shapes(name: str, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Return name and shape of each array of a dense network whose layers have these widths."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         shapes[f"{name}.layers.{i}.bias"] = (n_out,)
         shapes[f"{name}.layers.{i}.kernel"] = (n_in, n_out)
     return shapes

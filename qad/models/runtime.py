@@ -17,7 +17,7 @@ def start_jax() -> Any:
     import jax
 
     logging.getLogger("jax").setLevel(logging.ERROR)
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         folder = cache_folder()
         if folder is not None:
             jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -54,7 +54,9 @@ class Sizes:
         """
         if not isinstance(document, dict) or set(document) != {item.name for item in fields(cls)}:
             raise ValueError("sizes are missing or unknown")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+        }
         if values["arch"] not in ARCHITECTURES:
             raise ValueError(f"architecture {values['arch']!r} is not one of {', '.join(ARCHITECTURES)}")
         numbers = [values[key] for key in ("n_rest", "n_obs", "n_latent")]

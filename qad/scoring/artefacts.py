@@ -245,6 +245,8 @@ WORDS = (
 )
 
 
+IS_LOCAL = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+"""Whether what a test finds spoils one place only."""
 LARGEST_ODDS = 6.0
 """No test counts for more than this in ln odds."""
 EXPECTED_STRANGE = 10.0
@@ -253,22 +255,20 @@ STRANGE_SOFTNESS = 2.0
 
 
 def probability(evidence: np.ndarray, strangeness: np.ndarray | None = None) -> np.ndarray:
-    """Return an artefact probability, 0 to 1.
+    """Return an artefact probability, 0 to 1: the chance that at least one test is right, each a logistic of its evidence.
 
     Parameters
     ----------
     evidence : ndarray, shape (n_spectra, n_tests)
-        The chance is that of at least one test being right, a logistic of its evidence.
     strangeness : ndarray, shape (n_spectra,), optional
         -ln p of the latent and line views together: an object that is strange all over is not explained by a fault in
-        one place.
+        one place.  Steps are exempt, as they bend the whole continuum.
     """
     odds = np.clip((evidence - MIDDLE) / SOFTNESS, -30.0, LARGEST_ODDS)
-    chance = 1.0 - np.prod(1.0 / (1.0 + np.exp(odds)), axis=1)
-    if strangeness is None:
-        return chance
-    relief = np.maximum(strangeness - EXPECTED_STRANGE, 0.0) / STRANGE_SOFTNESS
-    return chance / (chance + (1.0 - chance) * np.exp(np.minimum(relief, 300.0)))
+    if strangeness is not None:
+        relief = np.maximum(strangeness - EXPECTED_STRANGE, 0.0) / STRANGE_SOFTNESS
+        odds = np.maximum(odds - relief[:, None] * IS_LOCAL, -30.0)
+    return 1.0 - np.prod(1.0 / (1.0 + np.exp(odds)), axis=1)
 
 
 def words(evidence: np.ndarray) -> str:

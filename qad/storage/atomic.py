@@ -50,17 +50,8 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_file(path: Path) -> None:
-    """Make the bytes of `path` survive a power cut."""
+def sync(path: Path) -> None:
+    """Make the bytes of a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -82,9 +73,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial = temporary_name(path)
         try:
             yield partial
-            sync_file(partial)
+            sync(partial)
             partial.replace(path)
-            sync_folder(path.parent)
+            sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -104,8 +95,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield partial
             for item in sorted(partial.rglob("*")):
                 if item.is_file():
-                    sync_file(item)
-            sync_folder(partial)
+                    sync(item)
+            sync(partial)
             if path.exists():
                 old = temporary_name(path.with_name(path.name + ".old"))
                 path.rename(old)
@@ -113,7 +104,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(old)
             else:
                 partial.rename(path)
-            sync_folder(path.parent)
+            sync(path.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -33,16 +33,25 @@ def read_receipt(receipt: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def remembered(receipt: Path) -> dict[tuple[str, int, int], str]:
+    """Return SHA-256 by path, size and modification time from a receipt; whatever is no such entry is passed over."""
+    items = read_receipt(receipt).get("inputs")
+    known = {}
+    for item in items if isinstance(items, list) else ():
+        try:
+            known[item["path"], item["size"], item["mtime_ns"]] = str(item["sha256"])
+        except (KeyError, TypeError):
+            continue
+    return known
+
+
 def hashes_of(paths: list[Path], receipt: Path, verify: bool = False) -> list[str]:
     """Return the SHA-256 of each file, remembered in `receipt` unless its size or time changed or `verify` is set."""
-    known = {
-        (item["path"], item["size"], item["mtime_ns"]): item["sha256"]
-        for item in read_receipt(receipt).get("inputs", [])
-    }
+    known = remembered(receipt)
     hashes = []
     for path, status in zip(paths, stat_inputs(paths), strict=True):
-        remembered = known.get((status["path"], status["size"], status["mtime_ns"]))
-        hashes.append(hash_file(path) if verify or remembered is None else remembered)
+        sha256 = known.get((status["path"], status["size"], status["mtime_ns"]))
+        hashes.append(hash_file(path) if verify or sha256 is None else sha256)
     return hashes
 
 

@@ -144,7 +144,7 @@ class QSOAutoencoder:
         chi2 = (residual.astype(np.float64) ** 2 * ivar).sum(axis=1)
         return np.where(good > 0, chi2 / np.maximum(good, 1), np.nan)
 
-    def infer(self, flux: np.ndarray, ivar: np.ndarray, start: np.ndarray) -> Inference:  # noqa: ARG002
+    def infer(self, flux: np.ndarray, ivar: np.ndarray, start: np.ndarray) -> Inference:
         """Encode and reconstruct as every model of qad does; `start` does not matter here."""
         latent, recon = self.encode(flux, ivar), self.reconstruct(flux, ivar)
         return Inference(latent, np.zeros_like(latent), recon, np.zeros_like(recon))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qad.models.factor import STUDENT_NU, FactorModel, residual, solve, student_weight, total_weight
+from qad.models.factor import FactorModel, residual, solve, student_weight, total_weight
 from qad.models.threads import one_blas_thread
 from qad.models.windows import Group, groups
 
@@ -58,7 +58,9 @@ class Sums:
         return cls(
             np.zeros((n_rest, (k + 1) * (k + 2) // 2)),
             np.zeros((n_rest, k + 1)),
-            *(np.zeros(n_rest) for _ in range(3)),
+            np.zeros(n_rest),
+            np.zeros(n_rest),
+            np.zeros(n_rest),
             np.zeros(k),
             np.zeros((k, k)),
         )

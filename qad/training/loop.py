@@ -181,16 +181,19 @@ class Trainer:
                 self._save(run)
         if waiting is not None:
             self._read(run, *waiting, good)
-        self._finish_epoch(run)
+        if not self._finish_epoch(run):
+            self._stop(run, rows, good)
         if time.monotonic() - self.saved > 60 * self.options.checkpoint_minutes:
             self._save(run)
 
     def _read(self, run: _Run, rows: np.ndarray, metrics: Metrics, good: State) -> None:
         loss, weight, grad_norm = (float(value) for value in metrics)
-        if math.isfinite(loss) and math.isfinite(grad_norm):
-            run.losses.append((loss, weight, grad_norm))
-            return
-        step = (run.epoch - 1) * self.n_batches + len(run.losses) + 1
+        run.losses.append((loss, weight, grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            self._stop(run, rows, good)
+
+    def _stop(self, run: _Run, rows: np.ndarray, good: State) -> None:
+        step = (run.epoch - 1) * self.n_batches + len(run.losses)
         targets = [str(target) for target in np.unique(self.targetid[rows])]
         _log.error("loss is not finite", extra={"step": step, "targetids": targets})
         kept = self._save_good(run, good)
@@ -208,10 +211,13 @@ class Trainer:
         run.state, run.batch, run.losses = good, 0, []
         return f"The state after epoch {run.epoch - 1} is kept in {self._save(run)}. "
 
-    def _finish_epoch(self, run: _Run) -> None:
+    def _finish_epoch(self, run: _Run) -> bool:
+        """Judge the parameters; return False where they no longer give a number."""
         losses = np.array(run.losses)
         train_loss = float((losses[:, 0] * losses[:, 1]).sum() / max(losses[:, 1].sum(), 1e-12))
         validation_loss = self._validate(run.state.params) if len(self.validation) else None
+        if validation_loss is not None and not math.isfinite(validation_loss):
+            return False
         step = run.epoch * self.n_batches
         rate, seconds = self.program.rate(step - 1), time.monotonic() - self.started
         run.history.append(
@@ -222,6 +228,7 @@ class Trainer:
             run.best = jax.tree.map(jnp.copy, run.state.params)
             run.best_epoch, run.best_step, run.best_loss = run.epoch, step, judged
         run.epoch, run.batch, run.losses = run.epoch + 1, 0, []
+        return True
 
     def _validate(self, params: Any) -> float:
         parts = [

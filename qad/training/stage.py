@@ -206,7 +206,7 @@ class _Work:
         extra = {"factor.mean": model.mean, "factor.loading": model.loading, "factor.variance": model.variance}
         trained = self._train(task, extra, resume)
         weights = weights_of(trained.network)
-        counts = {"trimmed": int((weight[self.train_rows] < 0.5).sum())}
+        counts: dict[str, float] = {"trimmed": int((weight[self.train_rows] < 0.5).sum())}
         return self._network_result(sizes, weights, trained, counts)
 
     def _mlp(self) -> Result:

@@ -65,7 +65,8 @@ def make_program(
     task: Task, *, n_steps: int, learning_rate: float, weight_decay: float, clip_norm: float, seed: int
 ) -> Program:
     """Return the program that trains a task for `n_steps` steps."""
-    graph, params, frozen = nnx.split(task.network, nnx.Param, ...)
+    parts: Any = nnx.split(task.network, nnx.Param, ...)
+    graph, params, frozen = parts
     optimiser = optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.scale_by_adam(),

@@ -14,7 +14,10 @@ from qad.models.network import MlpNetwork, RestFrameNetwork
 class Task(Protocol):
     """A network to train."""
 
-    network: Any
+    @property
+    def network(self) -> Any:
+        """The flax network."""
+        ...
 
     def batch(self, rows: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
         """Return the arrays of a batch; `weight` is 0 for rows that only fill it up."""
@@ -85,6 +88,6 @@ class MlpTask:
         """Return the arrays of a batch."""
         return {"values": self.values[rows], "weight": weight}
 
-    def loss(self, network: MlpNetwork, batch: Batch, key: Any) -> tuple[Any, Any]:  # noqa: ARG002
+    def loss(self, network: MlpNetwork, batch: Batch, key: Any) -> tuple[Any, Any]:
         """Return the mean squared error."""
         return mlp_loss(network, batch)

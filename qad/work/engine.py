@@ -85,7 +85,7 @@ def _run_in_pool(work: Callable[[Unit], Value], units: Sequence[Unit], n_jobs: i
         while True:
             # a few units ahead keep the workers busy; a million futures would only fill memory
             while len(running) < 4 * n_jobs and (unit := next(waiting, _END)) is not _END:
-                running[pool.schedule(work, args=[unit])] = unit  # type: ignore[assignment]
+                running[pool.schedule(work, args=[unit])] = unit
             if not running:
                 break
             done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from qad.errors import InputError
@@ -29,12 +30,13 @@ def test_flipped_bytes_give_the_rows_or_a_named_error(seed, work):
         assert stream.endswith(TRAILER)
 
 
-def test_damaged_metadata_are_named(work):
+@pytest.mark.parametrize("config", [b'{"na\xe3e":"default"}', b'{"name"', b'["default"]', b"default", b'{"name":7}'])
+def test_metadata_that_do_not_say_the_model_are_named(config, work):
     path = work.matches(5)
-    path.write_bytes(path.read_bytes().replace(b'{"name":', b'{"na\xe3e";'))
-    size = path.stat().st_size
-    with pytest.raises(InputError, match="default-cat.parquet"):
-        read_columns(SourceFile(path, path.name, TARGETS[2], size, 0, ""))
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"qad.table": b"matches/1", b"qad.config": config}), path)
+    with pytest.raises(InputError, match=r"default-cat\.parquet"):
+        read_columns(SourceFile(path, path.name, TARGETS[2], 0, 0, ""))
 
 
 def test_copy_stream_of_known_values_is_postgresqls():
