@@ -231,9 +231,9 @@ def _shifted(values: np.ndarray, shift: int) -> np.ndarray:
     return out
 
 
-MIDDLE = np.array([80.0, 1.1, 12.0, 2.5, 6.0, 0.35])
+MIDDLE = np.array([80.0, 1.1, 12.0, 2.5, 6.0, 0.5])
 """Evidence at which a test alone gives probability one half."""
-SOFTNESS = np.array([20.0, 0.15, 1.0, 0.35, 1.0, 0.04])
+SOFTNESS = np.array([20.0, 0.15, 1.0, 0.35, 1.0, 0.05])
 """Evidence over which the odds grow by e."""
 WORDS = (
     "single-pixel spike, {:.0f} sigma",

@@ -17,6 +17,8 @@ MAX_OUTFLOW_KMS = 30_000.0
 OIII_4960 = Line("[O III] 4960", 4960.30, 3.5, 4940.0, 4975.0, False)
 """The weaker line of the doublet, whose place would otherwise read as a shift of the stronger."""
 NARROW_NAMES = ("[Ne V]", "[O II]", "[Ne III]", "[O III]")
+FAR_KMS = 6000.0
+"""Beyond this velocity a residual is told by its wavelength: iron bumps are wider than a velocity means anything."""
 BLUE_SIDE = 700.0
 """A trough this far to the blue of a line, km/s, is absorption by an outflow rather than a weak line."""
 
@@ -76,7 +78,8 @@ def residual_words(finding: Finding) -> str:
     if kms > 15_000:
         return f"continuum {kind} near {wave:.0f} Å, {width}"
     line, velocity = place(wave, sigma < 0)
-    if line is None:
+    is_far = line is not None and abs(velocity) > FAR_KMS and line.name not in OUTFLOW_LINES
+    if line is None or is_far:
         return f"{kind} at {wave:.0f} Å, {width}"
     if sigma < 0 and line.name in OUTFLOW_LINES and velocity < -BLUE_SIDE and kms >= 900:
         return f"broad absorption {-velocity:.0f} km/s blueward of {line.name}, {width}"

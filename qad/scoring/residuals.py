@@ -103,15 +103,23 @@ class BoxSums:
         noise = np.divide(weight**2, batch.ivar, out=np.zeros_like(weight), where=good)
         self._sums = [_running(values) for values in (weight, weight * batch.residual, noise, good)]
         self.n_obs = batch.flux.shape[1]
+        self._boxes: dict[tuple[int, int], Boxes] = {}
 
     def boxes(self, width: int, step: int) -> Boxes:
         """Return the boxes of `width` pixels at every `step` pixels."""
-        first = np.arange(0, self.n_obs - width + 1, step)
-        weight, signal, noise, good = (total[:, first + width] - total[:, first] for total in self._sums)
+        if (width, step) not in self._boxes:
+            self._boxes[width, step] = self._make(width, step)
+        return self._boxes[width, step]
+
+    def _make(self, width: int, step: int) -> Boxes:
+        # slices, not index arrays: several times faster on these strides
+        weight, signal, noise, good = (
+            total[:, width::step] - total[:, : self.n_obs - width + 1 : step] for total in self._sums
+        )
         filled = good >= max(MIN_FILLED * width, 1)
-        mean = np.divide(signal, weight, out=np.full(signal.shape, np.nan), where=filled)
-        noise_var = np.divide(noise, weight**2, out=np.full(signal.shape, np.nan), where=filled)
-        return Boxes(mean, noise_var, first + (width - 1) / 2)
+        weight = np.where(filled, weight, np.nan)
+        centre = np.arange(0, self.n_obs - width + 1, step) + (width - 1) / 2
+        return Boxes(signal / weight, noise / weight**2, centre)
 
 
 def scoring_step(width: int) -> int:

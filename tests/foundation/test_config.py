@@ -128,3 +128,9 @@ def test_shipped_file_holds_every_key_at_its_default() -> None:
         for key, info in model.model_fields.items():
             assert info.description, f"{section}.{key} has no help"
             assert f"{section}.{key}" in shipped.origins
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "examples").glob("*.toml")), ids=lambda file: file.name)
+def test_example_is_valid(file: Path) -> None:
+    config = load_config(file)
+    assert config.train.name == config.score.name == config.crossmatch.name == config.inspect.name
