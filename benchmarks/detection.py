@@ -11,6 +11,7 @@ Finished stages are recognised and skipped, so that a second run with the same d
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -47,7 +48,7 @@ def main() -> None:
     document: dict[str, Any] = {"settings": {key: str(value) for key, value in vars(options).items()}, "scores": {}}
     for arch in options.arch:
         qad.train(root=root, name=arch, arch=arch, jobs=options.jobs)
-        qad.score(root=root, name=arch, jobs=options.jobs)
+        qad.score(root=root, name=arch, jobs=options.jobs, force=options.rescore)
         _say(started, f"{arch}: trained and scored")
         document["scores"] |= _evaluate(root, arch, options.directory / "release" / "truth.parquet")
     _print(document["scores"])
@@ -63,6 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--anomaly-rate", type=float, default=0.02)
     parser.add_argument("--artefact-rate", type=float, default=0.01)
     parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
+    parser.add_argument("--rescore", action="store_true", help="score again although nothing changed")
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     return parser.parse_args()
@@ -125,7 +127,7 @@ def _figures(score: np.ndarray, anomaly: np.ndarray, artefact: np.ndarray, snr: 
         },
         "ap_by_snr": {
             f"{low:g}-{high:g}": average_precision(score[band], truth[band])
-            for low, high in zip(SNR_BANDS, SNR_BANDS[1:], strict=False)
+            for low, high in itertools.pairwise(SNR_BANDS)
             for band in [(snr >= low) & (snr < high)]
             if truth[band].any()
         },
@@ -134,7 +136,7 @@ def _figures(score: np.ndarray, anomaly: np.ndarray, artefact: np.ndarray, snr: 
 
 def _by_snr(is_positive: np.ndarray, normal: np.ndarray, snr: np.ndarray) -> dict[str, float]:
     bands = {"all": normal}
-    for low, high in zip(SNR_BANDS, SNR_BANDS[1:], strict=False):
+    for low, high in itertools.pairwise(SNR_BANDS):
         bands[f"{low:g}-{high:g}"] = normal & (snr >= low) & (snr < high)
     return {name: float(is_positive[band].mean()) for name, band in bands.items() if band.sum() >= 100}
 

@@ -120,7 +120,7 @@ class Train(Section):
     epochs: int = Field(30, ge=1, description="passes over the training spectra")
     batch_size: int = Field(256, ge=1, description="spectra in a step")
     learning_rate: float = Field(
-        3e-4, gt=0, description="peak learning rate of AdamW; above 1e-3 the network soon fits noise"
+        0.0, ge=0, description="peak learning rate of AdamW; 0: what suits the architecture (rest-frame 2e-4, mlp 1e-3)"
     )
     weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
     clip_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
@@ -150,7 +150,7 @@ class Score(Section):
     )
     neighbours: int = Field(200, ge=20, description="spectra of like S/N and redshift that calibrate each one")
     weights: dict[str, float] = Field(
-        {"local": 1.0, "latent": 1.0, "line": 1.0}, description="weight of each view in the score"
+        {"local": 1.0, "latent": 0.5, "line": 1.0}, description="weight of each view in the score"
     )
     artefact_threshold: float = Field(
         0.5, ge=0, le=1, description="artefact probability above which a spectrum ranks below real candidates"

@@ -22,7 +22,9 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training spectra.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Spectra in a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(metavar="RATE", help="Peak learning rate.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Peak learning rate; 0: what suits the architecture.")
+    ] = None,
     n_latent: Annotated[int | None, typer.Option(metavar="N", help="Size of the latent space.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of every random number.")] = None,
     resume: Annotated[

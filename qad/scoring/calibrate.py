@@ -39,6 +39,8 @@ FORMAT = 1
 MAIN_VIEWS = ("global", "local", "latent", "line")
 EVIDENCE = ("local", "latent", "line")
 """Views that tell independently of each other what is strange."""
+CHUNK = 8192
+"""Spectra calibrated at a time: their neighbours take 200 numbers each."""
 USUAL_SHARE = 0.95
 """Share of the population that calls itself usual: more than are, so that what is left is clean."""
 
@@ -64,6 +66,18 @@ class Scored:
     score: np.ndarray
     log_p_score: np.ndarray
     deviation: np.ndarray
+
+    @staticmethod
+    def join(parts: Sequence[Scored]) -> Scored:
+        """Return the rows of all parts."""
+        views = list(parts[0].raw)
+        return Scored(
+            {name: np.concatenate([part.raw[name] for part in parts]) for name in views},
+            {name: np.concatenate([part.log_p[name] for part in parts]) for name in views},
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.log_p_score for part in parts]),
+            np.concatenate([part.deviation for part in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,12 @@ class Calibration:
 
     def apply(self, measured: Measured) -> Scored:
         """Return calibrated views and score of spectra."""
-        neighbours = Neighbours(self.snr, self.z, int(self.meta["neighbours"])).of(measured.snr, measured.z)
+        finder = Neighbours(self.snr, self.z, int(self.meta["neighbours"]))
+        starts = range(0, max(len(measured), 1), CHUNK)
+        return Scored.join([self._apply(measured.rows(slice(first, first + CHUNK)), finder) for first in starts])
+
+    def _apply(self, measured: Measured, finder: Neighbours) -> Scored:
+        neighbours = finder.of(measured.snr, measured.z)
         deviation = line_deviations(measured, self.features)
 
         def standard(name: str, values: np.ndarray) -> np.ndarray:
@@ -117,7 +136,7 @@ class Calibration:
 def fit_calibration(reference: Measured, scatters: Sequence[Scatter], meta: Mapping[str, Any]) -> Calibration:
     """Return the calibration on a reference population, which may hold a few per cent of anomalies and artefacts."""
     neighbours = Neighbours(reference.snr, reference.z, int(meta["neighbours"])).of(reference.snr, reference.z)
-    widths = Widths(feature_names(), reference.width, reference.width_error)
+    widths = Widths(feature_names(), reference.width.astype(float), reference.width_error.astype(float))
     features = tuple(fit_features(widths, covariates(reference.norm, reference.z)))
     latent = reference.latent.astype(np.float32).astype(float)
     deviation = line_deviations(reference, features)

@@ -42,7 +42,7 @@ def build_table(
     is_artefact = chance >= settings.artefact_threshold
     flags = _flags(cache, measured, scored, rows, calibration, settings.min_population, is_foreign)
     flags |= np.where(is_artefact, np.uint32(rank.ARTEFACT), np.uint32(0))
-    scalars = cache.table[rows.tolist()]
+    scalars = cache.table[rows]
     identity = [scalars[name].to_numpy() for name in ("targetid", "healpix")]
     identity[1:1] = [np.unique(scalars[name].to_list(), return_inverse=True)[1] for name in ("survey", "program")]
     order = rank.order(scored.score, is_artefact, settings.keep_artefacts, *identity)
@@ -51,7 +51,7 @@ def build_table(
     columns: dict[str, Any] = {
         "rank": np.arange(1, len(order) + 1),
         **{name: scalars[name].to_numpy()[order] for name in ("targetid", "healpix", "ra", "dec", "z", "snr")},
-        **{name: [scalars[name][int(i)] for i in order] for name in ("survey", "program")},
+        **{name: scalars[name][order].to_list() for name in ("survey", "program")},
         "score": scored.score[order],
         "p_value": _p(scored.log_p_score)[order],
         "artefact": chance[order].astype(np.float32),

@@ -115,9 +115,9 @@ def measure(
         (square * batch.ivar).sum(axis=1) / degrees,
         (square / total_variance(batch)).sum(axis=1) / degrees,
         n_good,
-        widths.value,
-        widths.error,
-        gather_evidence(batch, geometry, scatters, spike),
+        widths.value.astype(np.float32),
+        widths.error.astype(np.float32),
+        gather_evidence(batch, geometry, scatters, spike).astype(np.float32),
         _is_camera_missing(batch, geometry),
     )
 
@@ -146,7 +146,8 @@ def _strongest_boxes(
         wave.append(geometry.rest_wave(batch.rest_start + boxes.centre[best]))
         filled = np.maximum(np.isfinite(boxes.mean).sum(axis=1), 1)
         square.append((deviation**2).sum(axis=1) / filled)
-    return np.stack(sigma, axis=1), np.stack(wave, axis=1), np.stack(square, axis=1)
+    strongest, place, mean = (np.stack(values, axis=1).astype(np.float32) for values in (sigma, wave, square))
+    return strongest, place, mean
 
 
 def global_view(measured: Measured) -> np.ndarray:
@@ -156,12 +157,12 @@ def global_view(measured: Measured) -> np.ndarray:
 
 def peak_views(measured: Measured) -> np.ndarray:
     """Return the square of the strongest residual of each scale, (n_spectra, n_scales)."""
-    return measured.sigma**2
+    return measured.sigma.astype(float) ** 2
 
 
 def extent_views(measured: Measured) -> np.ndarray:
     """Return the mean square residual of each scale, (n_spectra, n_scales): one strong deviation, or many moderate ones."""
-    return measured.mean_square
+    return measured.mean_square.astype(float)
 
 
 def local_scales(windows_kms: Sequence[float]) -> list[int]:
@@ -182,7 +183,7 @@ def latent_view(measured: Measured, reference: np.ndarray, neighbours: np.ndarra
 def line_deviations(measured: Measured, features: Sequence[FeaturePopulation]) -> np.ndarray:
     """Return each feature's signed deviation from the population, sigma, (n_spectra, n_features)."""
     x = covariates(measured.norm, measured.z)
-    columns = zip(features, measured.width.T, measured.width_error.T, strict=True)
+    columns = zip(features, measured.width.T.astype(float), measured.width_error.T.astype(float), strict=True)
     nothing = np.zeros(len(measured))
     return np.stack([f.deviation(value, error, x) if f.is_known else nothing for f, value, error in columns], axis=1)
 

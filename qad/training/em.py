@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qad.models.factor import FactorModel, residual, solve, student_weight, total_weight
+from qad.models.factor import FactorModel
 from qad.models.threads import one_blas_thread
-from qad.models.windows import Group, groups
+from qad.training.sums import Sums, pass_over
+from qad.training.trim import log_signal, trim_weights
 
 COARSE = 16
 """Grid pixels in a bin of the first fit."""
@@ -26,44 +27,10 @@ PRIOR_SPECTRA = 3.0
 """Weight of that prior, in spectra."""
 MIN_SPECTRA = 5
 """Fewer spectra than this on a pixel: the model is extrapolated there, and its variance is large."""
-CLIP = 9.0
-"""Squared residual, in units of the total variance, beyond which a pixel counts no more towards psi."""
-CLIPPED_MEAN = 0.99499
-"""Mean of min(x^2, CLIP) of a unit normal x: what clipping takes from pure noise is given back."""
 MIN_SCATTER = 0.03
 """psi is at least the square of this share of the mean spectrum: fluxes are not calibrated better than that."""
 TRIM_AFTER = 0.3
 """Share of the passes before trimming starts: the misfit must mean something first."""
-BLOCK = 16
-"""Pixels over which residuals are summed to judge a spectrum: anomalies are broader than noise."""
-
-
-@dataclass
-class Sums:
-    """What one pass over the spectra adds up, float64."""
-
-    cross: np.ndarray  # (n_rest, (k + 1) (k + 2) / 2): sum of weight * outer([1, h])
-    target: np.ndarray  # (n_rest, k + 1): sum of weight * flux * [1, h]
-    excess: np.ndarray  # (n_rest,): sum of weight^2 * (residual^2 - noise)
-    squared: np.ndarray  # (n_rest,): sum of weight^2
-    count: np.ndarray  # (n_rest,): spectra
-    latent: np.ndarray  # (k,), sum of h
-    second: np.ndarray  # (k, k), sum of h h' + covariance
-    total: float = 0.0
-    objective: float = 0.0
-
-    @classmethod
-    def zeros(cls, n_rest: int, k: int) -> Sums:
-        """Return empty sums."""
-        return cls(
-            np.zeros((n_rest, (k + 1) * (k + 2) // 2)),
-            np.zeros((n_rest, k + 1)),
-            np.zeros(n_rest),
-            np.zeros(n_rest),
-            np.zeros(n_rest),
-            np.zeros(k),
-            np.zeros((k, k)),
-        )
 
 
 @dataclass(frozen=True)
@@ -153,32 +120,6 @@ def _fit(
     return _canonical(fit)
 
 
-def describe(
-    model: FactorModel, flux: np.ndarray, ivar: np.ndarray, start: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return of chosen spectra the latents, their sd, the misfit and the log signal; row i belongs to ``rows[i]``."""
-    place = np.empty(len(start), np.int64)
-    place[rows] = np.arange(len(rows))
-    latent = np.empty((len(rows), model.n_latent), np.float32)
-    spread = np.empty_like(latent)
-    misfit, signal = np.empty(len(rows)), np.empty(len(rows))
-    with one_blas_thread():
-        for group in groups(flux, ivar, start, rows):
-            weight = total_weight(group, model.variance)
-            h, covariance = model.solve_robust(group, weight)
-            here = place[group.rows]
-            latent[here] = h
-            spread[here] = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-            misfit[here] = block_misfit(residual(model, group, h), weight)
-            signal[here] = log_signal(group.ivar)
-    return latent, spread, misfit, signal
-
-
-def log_signal(ivar: np.ndarray) -> np.ndarray:
-    """Return the log of each spectrum's summed ivar: what its misfit is judged against."""
-    return np.log(np.maximum(np.asarray(ivar).sum(axis=1, dtype=np.float64), 1e-30))
-
-
 def bin_windows(
     flux: np.ndarray, ivar: np.ndarray, start: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -261,107 +202,12 @@ def _em(
     weight = np.ones(n) if earlier is None else earlier.weight
     signal = log_signal(ivar)
     for i in range(iterations):
-        sums, latent, misfit = _pass(model, flux, ivar, start, latent, weight)
+        sums, latent, misfit = pass_over(model, flux, ivar, start, latent, weight)
         model, latent = _maximise(model, sums, latent, smooth_px)
         if trim > 0 and (i + 1 >= TRIM_AFTER * iterations or earlier is not None):
             weight = trim_weights(misfit, signal, trim)
         after_pass()
     return Fit(_extrapolate(model, sums), latent, weight, sums.objective / max(sums.total, 1e-12))
-
-
-def _pass(
-    model: FactorModel,
-    flux: np.ndarray,
-    ivar: np.ndarray,
-    start: np.ndarray,
-    latent: np.ndarray,
-    spectrum_weight: np.ndarray,
-) -> tuple[Sums, np.ndarray, np.ndarray]:
-    """Go over all spectra once; return the sums, the new latents and each spectrum's misfit."""
-    k = model.n_latent
-    sums = Sums.zeros(model.n_rest, k)
-    new_latent = np.empty_like(latent)
-    misfit = np.empty(len(start))
-    for group in groups(flux, ivar, start):
-        weight = total_weight(group, model.variance)
-        robust = weight * student_weight(weight, residual(model, group, latent[group.rows]))
-        h, covariance = solve(model, group, robust)
-        resid = residual(model, group, h)
-        new_latent[group.rows] = h
-        misfit[group.rows] = block_misfit(resid, weight)
-        _add(sums, model, group, robust, weight, resid, h, covariance, spectrum_weight[group.rows])
-    return sums, new_latent, misfit
-
-
-def _add(
-    sums: Sums,
-    model: FactorModel,
-    group: Group,
-    robust: np.ndarray,
-    weight: np.ndarray,
-    resid: np.ndarray,
-    h: np.ndarray,
-    covariance: np.ndarray,
-    share: np.ndarray,
-) -> None:
-    k, here = model.n_latent, group.stretch
-    one_h = np.concatenate([np.ones((len(h), 1)), h], axis=1)
-    second = one_h[:, :, None] * one_h[:, None, :]
-    second[:, 1:, 1:] += covariance
-    i, j = np.triu_indices(k + 1)
-    scaled = robust * share[:, None].astype(np.float32)
-    sums.cross[here] += scaled.T @ second[:, i, j].astype(np.float32)
-    sums.target[here] += (scaled * group.flux).T @ one_h.astype(np.float32)
-    sums.latent += share @ h
-    sums.second += np.einsum("n,nij->ij", share, second[:, 1:, 1:])
-    sums.total += float(share.sum())
-    sums.objective += float(share @ _log_likelihood(robust, weight, resid, h, covariance))
-    sums.count[here] += (scaled > 0).sum(axis=0)
-    # the moment estimate of psi: squared residual, plus what the fit took from it, less the noise
-    squared = weight * weight * share[:, None].astype(np.float32)
-    excess = weight * share[:, None].astype(np.float32) * (np.minimum(weight * resid * resid, CLIP) / CLIPPED_MEAN)
-    excess -= squared / np.where(group.ivar > 0, group.ivar, 1)
-    i, j = np.triu_indices(k)
-    twice = np.where(i == j, 1.0, 2.0)
-    taken = (squared.T @ (covariance[:, i, j] * twice).astype(np.float32)) * model.outer[here]
-    sums.excess[here] += excess.sum(axis=0) + taken.sum(axis=1)
-    sums.squared[here] += squared.sum(axis=0)
-
-
-def _log_likelihood(
-    robust: np.ndarray, weight: np.ndarray, resid: np.ndarray, h: np.ndarray, covariance: np.ndarray
-) -> np.ndarray:
-    """Return each spectrum's marginal log likelihood (Bishop 2006, eq. 12.43 by the matrix determinant lemma)."""
-    misfit = (robust * resid * resid).sum(axis=1, dtype=np.float64) + (h * h).sum(axis=1)
-    log_weight = np.log(np.where(weight > 0, weight, 1)).sum(axis=1, dtype=np.float64)
-    return (log_weight + np.linalg.slogdet(covariance)[1] - misfit) / 2
-
-
-def block_misfit(resid: np.ndarray, weight: np.ndarray, size: int = BLOCK) -> np.ndarray:
-    """Return the mean over blocks of pixels of (sum weight residual)^2 / sum weight: 1 for noise, large for a feature."""
-    edges = np.arange(0, resid.shape[1], size)
-    total = np.add.reduceat(weight, edges, axis=1)
-    signal = np.add.reduceat(weight * resid, edges, axis=1)
-    covered = total > 0
-    square = np.where(covered, signal * signal / np.where(covered, total, 1), 0)
-    return square.sum(axis=1, dtype=np.float64) / np.maximum(covered.sum(axis=1), 1)
-
-
-def trim_weights(misfit: np.ndarray, signal: np.ndarray, share: float) -> np.ndarray:
-    """Return weights that fall from 1 to 0 around the worst-fitting `share` of spectra, judged among those of like signal.
-
-    Misfit grows with signal-to-noise; without the comparison trimming would drop the best spectra.
-    """
-    n = len(misfit)
-    order = np.argsort(signal, kind="stable")
-    relative = np.empty(n)
-    for part in np.array_split(order, max(1, n // 200)):
-        level = np.log(np.maximum(misfit[part], 1e-6))
-        centre = np.median(level)
-        spread = 1.4826 * np.median(np.abs(level - centre))
-        relative[part] = (level - centre) / max(spread, 1e-3)
-    limit = np.quantile(relative, 1 - share)
-    return 1 / (1 + np.exp(np.clip((relative - limit) / 0.2, -50, 50)))
 
 
 def _maximise(model: FactorModel, sums: Sums, latent: np.ndarray, smooth_px: float) -> tuple[FactorModel, np.ndarray]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 EM_SPECTRA = 20_000
 """The factor model is fitted to at most this many training spectra: more do not change its factors."""
+LEARNING_RATE = {"rest-frame": 2e-4, "mlp": 1e-3}
+"""Peak learning rates: the rest-frame network starts as a good model, and fits noise within a few epochs at 1e-3."""
 _IRRELEVANT = ("name", "resume", "checkpoint_minutes")
 """Keys of ``[train]`` that do not change the model."""
 
@@ -178,7 +180,7 @@ class _Work:
 
     def _rest_frame(self, model: FactorModel, resume: Checkpoint | None) -> Result:
         from qad.models.runtime import start_jax
-        from qad.training.em import describe, trim_weights
+        from qad.training.trim import describe, trim_weights
 
         start_jax()
         from qad.models.network import build_network, weights_of
@@ -231,8 +233,9 @@ class _Work:
     def _train(self, task: Any, extra: Mapping[str, np.ndarray], resume: Checkpoint | None) -> Trained:
         from qad.training.loop import LoopOptions, Trainer
 
-        keys = ("epochs", "batch_size", "learning_rate", "weight_decay", "clip_norm", "seed", "checkpoint_minutes")
-        loop = LoopOptions(**{key: getattr(self.section, key) for key in keys})
+        keys = ("epochs", "batch_size", "weight_decay", "clip_norm", "seed", "checkpoint_minutes")
+        rate = self.section.learning_rate or LEARNING_RATE[self.section.arch]
+        loop = LoopOptions(learning_rate=rate, **{key: getattr(self.section, key) for key in keys})
         targetid = self.cache.table["targetid"].to_numpy()
         trainer = Trainer(
             task, self.train_rows, self.validation, loop, targetid, self._checkpoints(), extra, self.progress

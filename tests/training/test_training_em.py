@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from toygrid import Toy, make_toy
 
-from qad.training.em import MIN_SPECTRA, Fit, bin_windows, block_misfit, fit_factor_model, trim_weights
+from qad.training.em import MIN_SPECTRA, Fit, bin_windows, fit_factor_model
+from qad.training.trim import block_misfit, trim_weights
 
 N_REST = 300
 
