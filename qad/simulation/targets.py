@@ -138,7 +138,7 @@ def draw_tiles(rng: np.random.Generator, count: int) -> list[Tile]:
     first = int(rng.integers(1000, 9000))
     tiles = []
     for i, day in enumerate(days):
-        date = np.datetime64("2021-05-14") + int(day)
+        date = np.datetime64("2021-05-14") + np.timedelta64(int(day), "D")
         night = int(str(date).replace("-", ""))
         mjd = 59_348.3 + float(day) + 0.3 * float(rng.random())
         tiles.append(
