@@ -17,6 +17,8 @@ from qad.scoring.residuals import Batch, Boxes, BoxSums, Scatter, significance, 
 
 TESTS = ("spike", "step", "sky", "band", "splice", "noise")
 """Order of the columns of :func:`gather_evidence`."""
+LYMAN_LIMIT = 912.0
+"""Rest wavelength, Å, below which nothing is judged."""
 SPIKE_SIGMA = 5.0
 """A pixel this far out whose neighbours are quiet is a spike: narrower than the line-spread function allows."""
 QUIET_SHARE = 0.3
@@ -64,17 +66,18 @@ def find_faults(batch: Batch, geometry: Geometry) -> tuple[np.ndarray, np.ndarra
     """Return which pixels to leave out of the residual views, bool (n_spectra, n_obs), and the largest spike's significance.
 
     Left out are spikes, deviant pixels on bright sky lines, and the camera overlaps: what remains of a real object is far
-    broader, and what remains of these faults is nothing.
+    broader, and what remains of these faults is nothing.  So is what lies beyond the Lyman limit, where intervening clouds
+    decide what passes.
     """
     is_spike, height = find_spikes(batch)
     pixel_sigma = batch.residual / np.sqrt(total_variance(batch))
     sharp = np.abs(pixel_sigma - _smooth(pixel_sigma, SMOOTH_PIXELS)) > SKY_SIGMA
     deviant = sharp & _is_sky(batch.ivar, geometry)
     loglam = _loglam(batch, geometry)
-    overlap = np.zeros(deviant.shape, bool)
+    aside = geometry.rest_wave(batch.rest_start[:, None] + np.arange(deviant.shape[1])) < LYMAN_LIMIT
     for low, high in SPLICES:
-        overlap |= (loglam > np.log10(low)) & (loglam < np.log10(high))
-    return is_spike | deviant | _shifted(deviant, 1) | _shifted(deviant, -1) | overlap, height
+        aside |= (loglam > np.log10(low)) & (loglam < np.log10(high))
+    return is_spike | deviant | _shifted(deviant, 1) | _shifted(deviant, -1) | aside, height
 
 
 def _loglam(batch: Batch, geometry: Geometry) -> np.ndarray:
