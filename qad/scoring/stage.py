@@ -13,8 +13,9 @@ from qad.config import Config
 from qad.errors import InputError
 from qad.results import Progress, RunOptions, StageResult
 from qad.schema import SCORES
-from qad.scoring.artefacts import find_faults
-from qad.scoring.calibrate import Calibration, Scored, fit_calibration, load_calibration, save_calibration
+from qad.scoring.calibrate import Calibration, Scored, fit_calibration
+from qad.scoring.calibration_file import load_calibration, save_calibration
+from qad.scoring.evidence import find_faults
 from qad.scoring.geometry import Geometry
 from qad.scoring.residuals import Batch, ScatterSample
 from qad.scoring.table import build_table

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from qad.scoring.artefacts import CAMERAS, find_faults, gather_evidence
+from qad.scoring.evidence import CAMERAS, find_faults, gather_evidence
 from qad.scoring.geometry import Geometry
 from qad.scoring.population import FeaturePopulation, covariates, mahalanobis2
 from qad.scoring.residuals import Batch, BoxSums, Scatter, scoring_step, significance, total_variance
@@ -44,7 +44,7 @@ class Measured:
     width, width_error : ndarray, shape (n_spectra, n_features)
         See :class:`qad.scoring.widths.Widths`.
     evidence : ndarray, shape (n_spectra, n_tests)
-        See :func:`qad.scoring.artefacts.gather_evidence`.
+        See :func:`qad.scoring.evidence.gather_evidence`.
     is_camera_missing : ndarray of bool
         One of the cameras has no data.
     """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qad.lines import EMISSION_LINES, LIGHT_SPEED_KMS
-from qad.scoring.artefacts import find_faults
+from qad.scoring.evidence import find_faults
 from qad.scoring.geometry import Geometry
 from qad.scoring.residuals import Batch, Scatter, ScatterSample
 from qad.scoring.views import Measured, measure

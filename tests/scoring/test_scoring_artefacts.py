@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qad.scoring import artefacts
+from qad.scoring.evidence import TESTS, find_faults
 from qad.scoring.views import Measured
 
 
@@ -56,7 +57,7 @@ def test_noise_beyond_the_ivar_in_one_camera_is_called_an_artefact(population, t
     assert np.mean(artefacts.probability(toy.measured(population.scatters()).evidence) >= 0.5) > 0.9
 
 
-def test_a_spike_is_left_out_of_the_residuals_and_told(population) -> None:
+def test_a_spike_is_left_out_of_the_residuals_and_told(population, geometry) -> None:
     batch = population.batch
     row = int(np.argmax(population.snr))
     flux = batch.flux.copy()
@@ -65,8 +66,7 @@ def test_a_spike_is_left_out_of_the_residuals_and_told(population) -> None:
     original = batch.flux
     before = population.measured(population.scatters(), slice(row, row + 1))
     object.__setattr__(batch, "flux", flux)
-    bad, height = artefacts.find_faults(batch, __import__("qad.scoring.geometry", fromlist=["Geometry"]).Geometry(
-        "rest", np.log10(800.0), 4e-4, batch.flux.shape[1]))  # fmt: skip
+    bad, height = find_faults(batch, geometry)
     after = population.measured(population.scatters(), slice(row, row + 1))
     object.__setattr__(batch, "flux", original)
     assert bad[row, pixel]
@@ -75,6 +75,6 @@ def test_a_spike_is_left_out_of_the_residuals_and_told(population) -> None:
 
 
 def test_words_name_the_strongest_test() -> None:
-    evidence = np.zeros(len(artefacts.TESTS))
-    evidence[artefacts.TESTS.index("step")] = 9.0
+    evidence = np.zeros(len(TESTS))
+    evidence[TESTS.index("step")] = 9.0
     assert "step" in artefacts.words(evidence)

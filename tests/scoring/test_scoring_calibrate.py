@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from qad.errors import ConfigError, InputError
-from qad.scoring.calibrate import Calibration, fit_calibration, load_calibration, save_calibration
+from qad.scoring.calibrate import Calibration, fit_calibration
+from qad.scoring.calibration_file import load_calibration, save_calibration
 from qad.scoring.combine import NullLaw, combine
 from qad.scoring.conditional import Neighbours, Tail, ViewCalibration
 from qad.scoring.views import Measured

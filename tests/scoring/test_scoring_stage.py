@@ -180,3 +180,20 @@ def test_a_spectrum_whose_score_is_not_finite_is_left_out_and_counted(
     assert result.counts["dropped.not_finite"] == 1
     assert result.counts["out"] == scored.counts["out"] - 1
     assert lost not in [str(value) for value in read_table(result.paths[0], SCORES)["targetid"].to_pylist()]
+
+
+def test_the_command_prints_the_top_with_identifiers_as_text(root: Path, scored: StageResult) -> None:
+    import json
+    import subprocess
+    import sys
+
+    def run(*more: str) -> str:
+        words = [sys.executable, "-m", "qad", "score", "--root", str(root), "--top", "3", *more]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    rows = json.loads(run("--json"))["top"]
+    first = read_table(scored.paths[0], SCORES)
+    assert [row["targetid"] for row in rows] == [str(value) for value in first["targetid"].to_pylist()[:3]]
+    plain = run("--quiet").splitlines()
+    assert plain[0].split()[:2] == ["rank", "targetid"]
+    assert rows[0]["targetid"] in plain[1]
