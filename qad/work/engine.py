@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import multiprocessing
 import os
+import pickle
+import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from multiprocessing import connection
+from typing import Generic, TypeVar
 
 from qad.errors import Interrupted, QadError, StorageError
 
 Unit = TypeVar("Unit")
 Value = TypeVar("Value")
+STOP_SECONDS = 2.0
+"""Time that a worker gets to end itself."""
 
 
 @dataclass(frozen=True)
@@ -70,54 +79,92 @@ def _run_here(work: Callable[[Unit], Value], units: Sequence[Unit]) -> Iterator[
 
 
 def _run_in_pool(work: Callable[[Unit], Value], units: Sequence[Unit], n_jobs: int) -> Iterator[Outcome[Unit, Value]]:
-    import concurrent.futures
-    import multiprocessing
-
-    import pebble
-
     waiting = iter(units)
-    running: dict[Any, Unit] = {}
-    pool = pebble.ProcessPool(
-        max_workers=n_jobs, context=multiprocessing.get_context("spawn"), initializer=_quiet_worker
-    )
-    finished = False
+    workers = [_Worker(work, unit) for unit in itertools.islice(waiting, n_jobs)]
     try:
-        while True:
-            # a few units ahead keep the workers busy; a million futures would only fill memory
-            while len(running) < 4 * n_jobs and (unit := next(waiting, _END)) is not _END:
-                running[pool.schedule(work, args=[unit])] = unit
-            if not running:
-                break
-            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in done:
-                yield _outcome(running.pop(future), future)
-        finished = True
+        while workers:
+            ready = connection.wait([worker.pipe for worker in workers])
+            for worker in [worker for worker in workers if worker.pipe in ready]:
+                yield worker.outcome()
+                workers.remove(worker)
+                workers.extend(worker.next(unit) for unit in itertools.islice(waiting, 1))
+                if worker not in workers:
+                    worker.stop()
     finally:
-        if finished:
-            pool.close()
-        else:
-            pool.stop()
-        pool.join()
+        for worker in workers:
+            worker.stop()
 
 
-def _outcome(unit: Unit, future: Any) -> Outcome[Unit, Any]:
-    import pebble
+class _Worker(Generic[Unit, Value]):
+    """A process that does one unit at a time, with a pipe of its own.
 
-    try:
-        return Outcome(unit, value=future.result())
-    except (StorageError, Interrupted):
-        raise
-    except pebble.ProcessExpired as error:
-        return Outcome(unit, error=f"its worker process died (exit code {error.exitcode}); out of memory?")
-    except QadError as error:
-        return Outcome(unit, error=str(error))
+    Pools whose workers share a queue can lose a unit, and then wait for ever, when a worker is killed at the wrong moment.
+    Here nothing is shared: a worker that dies closes its pipe, and that is its answer.
+    """
+
+    def __init__(self, work: Callable[[Unit], Value], unit: Unit) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._work = work
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._give(unit)
+
+    def _give(self, unit: Unit) -> None:
+        self.unit = unit
+        # a worker that is already gone is found when its answer is read
+        with contextlib.suppress(BrokenPipeError):
+            self.pipe.send(unit)
+
+    def next(self, unit: Unit) -> _Worker[Unit, Value]:
+        """Return the worker that does `unit`: this one, or another if this one has died."""
+        if self._process.exitcode is None and not self.pipe.closed:
+            self._give(unit)
+            return self
+        return _Worker(self._work, unit)
+
+    def outcome(self) -> Outcome[Unit, Value]:
+        """Return what became of the unit; raises what must end the run."""
+        try:
+            value, error = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.pipe.close()
+            self._process.join()
+            code = self._process.exitcode
+            return Outcome(self.unit, error=f"its worker process died (exit code {code}); out of memory?")
+        if error is None:
+            return Outcome(self.unit, value=value)
+        if isinstance(error, QadError) and not isinstance(error, StorageError | Interrupted):
+            return Outcome(self.unit, error=str(error))
+        raise error
+
+    def stop(self) -> None:
+        """End the process."""
+        self.pipe.close()
+        self._process.terminate()
+        self._process.join(STOP_SECONDS)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
 
 
-def _quiet_worker() -> None:
-    """Leave Ctrl-C to the parent, which stops the pool: a worker would only print a traceback."""
-    import signal
-
+def _serve(pipe: connection.Connection, work: Callable[[Unit], Value]) -> None:
+    """Do units until the pipe closes: what a worker process runs."""
+    # Ctrl-C is for the parent, which stops its workers: they would only print tracebacks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            pipe.send(_attempt(work, pipe.recv()))
 
 
-_END: Any = object()
+def _attempt(work: Callable[[Unit], Value], unit: Unit) -> tuple[Value | None, Exception | None]:
+    try:
+        return work(unit), None
+    except Exception as error:  # noqa: BLE001  whatever it is goes home, where it is told apart
+        error.add_note(traceback.format_exc())
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # noqa: BLE001  an exception that cannot travel goes as text
+            return None, RuntimeError(f"{type(error).__name__}: {error}")
+        return None, error

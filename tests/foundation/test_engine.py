@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from typing import Any
@@ -17,7 +18,7 @@ def work(unit: str) -> int:
         raise InputError("file.fits", "is damaged", where="HDU B_FLUX")
     if unit == "full":
         raise StorageError("no space left")
-    if unit == "die":
+    if unit.startswith("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     if unit == "bug":
         raise KeyError(unit)
@@ -36,9 +37,19 @@ def test_bad_unit_fails_alone_and_by_name(jobs: int) -> None:
 
 
 def test_death_of_a_worker_fails_its_unit_only() -> None:
-    found = outcomes(["a", "die", "bb", "ccc", "dddd"], 2)
-    assert {unit for unit, outcome in found.items() if outcome.error} == {"die"}
-    assert "died" in str(found["die"].error)
+    units = ["a", "die", "bb", *(f"die {i}" for i in range(6)), "ccc", "dddd"]
+    found = outcomes(units, 2)
+    assert set(found) == set(units)
+    assert {unit for unit, outcome in found.items() if outcome.error} == {unit for unit in units if "die" in unit}
+    assert "died (exit code -9)" in str(found["die"].error)
+
+
+def test_workers_end_with_the_run() -> None:
+    results = run_units(work, ["a", "bb", "ccc", "dddd"], 2)
+    next(results)
+    assert multiprocessing.active_children()
+    results.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
