@@ -40,11 +40,14 @@ class Patience:
         What messages call the service.
     stop : Event
         Set by whoever wants every thread to end.
+    is_up : callable
+        Asks the service whether it is up; the source sets it.
     """
 
     retries: int
     service: str
     stop: Event = field(default_factory=Event)
+    is_up: Callable[[], bool] = field(default=lambda: False)
     _answered_at: float = field(default=-1.0, init=False)
     _random: random.Random = field(default_factory=random.Random, init=False)
 
@@ -106,7 +109,8 @@ class Attempts:
         Raises
         ------
         ServiceError
-            After the last attempt, if no request of any thread was answered since the first: the service is down.
+            After the last attempt, if no request of any thread was answered since the first, nor is a small one now: the
+            service is down.
         QadError
             After the last attempt otherwise: the matter of this object alone.
         StoppedError
@@ -117,7 +121,7 @@ class Attempts:
             self._began, self._count = time.monotonic(), 0
         if self._count >= self._patience.retries:
             tried = f"{error} ({self._count + 1} attempts)"
-            if progressed or self._patience.answered_since(self._began):
+            if progressed or self._patience.answered_since(self._began) or self._patience.is_up():
                 raise QadError(f"{tried}; run again to go on from there") from error
             raise ServiceError(
                 f"{self._patience.service}: {tried}; check the network and --endpoint-url, then run again: "

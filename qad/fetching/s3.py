@@ -100,6 +100,16 @@ class S3Source:
         finally:
             body.close()
 
+    def is_up(self) -> bool:
+        """Whether the service answers a small question now, were it with a refusal."""
+        try:
+            self._page({"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1})
+        except TransientError:
+            return False
+        except InputError:
+            return True
+        return True
+
     def close(self) -> None:
         """Close every connection."""
         self._client.close()
@@ -122,7 +132,7 @@ class S3Source:
                 raise InputError(self.url, "the server cut its listing short and gave no token to go on with")
             arguments = {**arguments, "ContinuationToken": page["NextContinuationToken"]}
 
-    def _page(self, arguments: dict[str, str]) -> Any:
+    def _page(self, arguments: dict[str, Any]) -> Any:
         self._patience.check()
         page: Any = self._call("", self._client.list_objects_v2, **arguments)
         # a login page that happens to parse as XML would otherwise read as an empty bucket

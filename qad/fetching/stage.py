@@ -109,6 +109,7 @@ def _open(config: Config, url: str, patience: Patience, n_connections: int) -> S
     bucket, prefix = split_url(url)
     client = make_client(config.fetch, "fetch.region" in config.origins, n_connections)
     source = S3Source(client, bucket, f"{prefix}/" if prefix else "", patience)
+    patience.is_up = source.is_up
     try:
         return find_healpix(source)
     except BaseException:
