@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qad.lines import LIGHT_SPEED_KMS
+from qad.lines import LIGHT_SPEED_KMS, LYA
 from qad.scoring.geometry import Geometry
 from qad.scoring.residuals import Batch, Boxes, BoxSums, Scatter, significance, total_variance
 
@@ -176,7 +176,8 @@ def _band(batch: Batch, geometry: Geometry, sums: BoxSums, scatters: Sequence[Sc
     largest = np.zeros(len(batch.flux))
     for low, high, kms in BAD_BANDS:
         sigma, loglam, rest = _residuals(batch, geometry, sums, _nearest(scatters, geometry.width(kms)))
-        near = (loglam > np.log10(low)) & (loglam < np.log10(high))
+        # in the forest a deficit is more often a damped absorber than the instrument's
+        near = (loglam > np.log10(low)) & (loglam < np.log10(high)) & (rest > LYA)
         for line in NARROW_LINES:
             near &= np.abs(rest / line - 1.0) > NARROW_KMS / LIGHT_SPEED_KMS
         largest = np.maximum(largest, _above(sigma, near))

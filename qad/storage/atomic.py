@@ -38,7 +38,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, inside :func:`storage_errors`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:  # below /proc, say: the kernel has no such folder and makes none
@@ -69,7 +70,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         If the disk is full or the folder cannot be written.
     """
     with storage_errors(path):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         partial = temporary_name(path)
         try:
             yield partial
@@ -88,7 +89,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     beside it, as ``.<name>…old.part``, never a mixture.
     """
     with storage_errors(path):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         partial = temporary_name(path)
         partial.mkdir()
         try:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qad.errors import ConfigError
-from qad.storage.atomic import storage_errors
+from qad.storage.atomic import make_folder, storage_errors
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def stage_lock(folder: Path, stage: str) -> Iterator[None]:
     """
     path = folder / f"{stage}.lock"
     with storage_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         handle = path.open("a+")
     with handle:
         try:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from qad.storage.atomic import storage_errors
+from qad.storage.atomic import make_folder, storage_errors
 
 _STANDARD = set(vars(logging.makeLogRecord({})))
 
@@ -53,7 +53,7 @@ def stage_log(folder: Path, stage: str) -> Iterator[Path]:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     path = folder / f"{stamp}-{stage}-{os.getpid()}.jsonl"
     with storage_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         handler = LogFile(path, encoding="utf-8")
     handler.setFormatter(JsonLines())
     logger = logging.getLogger("qad")
