@@ -142,10 +142,17 @@ def _by_snr(is_positive: np.ndarray, normal: np.ndarray, snr: np.ndarray) -> dic
 
 
 def _print(scores: dict[str, Any]) -> None:
-    columns = ("auroc", "ap", "ap_error", "precision_at_100", "recall_at_1_percent", "rank_correlation_with_snr")
-    print(f"{'':26}" + "".join(f"{name[:10]:>12}" for name in (*columns, "artef@100")))
+    columns = {
+        "AUROC": "auroc",
+        "AP": "ap",
+        "error": "ap_error",
+        "P@100": "precision_at_100",
+        "rec@1%FPR": "recall_at_1_percent",
+        "rho(S/N)": "rank_correlation_with_snr",
+    }
+    print(f"{'':26}" + "".join(f"{name:>12}" for name in (*columns, "artef@100")))
     for name, figures in scores.items():
-        numbers = [figures[column] for column in columns]
+        numbers = [figures[key] for key in columns.values()]
         print(f"{name:26}" + "".join(f"{value:12.3f}" for value in numbers) + f"{figures['artefacts_in_100']:12d}")
     for name, figures in scores.items():
         if not name.endswith("rank"):

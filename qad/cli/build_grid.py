@@ -36,7 +36,7 @@ def build_grid(
         typer.Option(metavar="N", help="Files to split the table over, by a hash of TARGETID. Default: 128."),
     ] = None,
 ) -> None:
-    """Resample and normalise spectra onto a grid uniform in log wavelength.
+    """Put spectra on a common log-wavelength grid, normalised.
 
     Reads the spectra tables of `qad extract` and writes grid/grid-*.parquet and grid/grid.json. A rest-frame grid stores of
     each spectrum the window that was observed, and where it starts. Flux is conserved, inverse variance propagated, and

@@ -21,7 +21,7 @@ def config(
         Path, typer.Option("--output", "-o", metavar="PATH", help="File that --init writes.", show_default=True)
     ] = Path("qad.toml"),
 ) -> None:
-    """Show the configuration in force, and where each value comes from."""
+    """Show the settings, and where each value comes from."""
     if init:
         _write_default(output)
         return

@@ -47,7 +47,7 @@ def extract(
         bool | None, typer.Option("--verify-datasum/--no-verify-datasum", help="Refuse HDUs that miss their DATASUM.")
     ] = None,
 ) -> None:
-    """Extract quasar spectra from coadd and redrock files into Parquet tables.
+    """Extract quasar spectra and metadata into Parquet tables.
 
     Each healpix gives one table, spectra/<survey>-<program>-<healpix>.parquet: redrock's fit, photometry and quality of
     every wanted row, and its flux and ivar with the cameras merged on one grid of 0.8 Å.

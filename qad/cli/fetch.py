@@ -56,8 +56,9 @@ def fetch(
         bool | None, typer.Option("--sign/--no-sign-request", help="Sign requests with AWS credentials, or send none.")
     ] = None,
 ) -> None:
-    """Fetch coadd and redrock files of a release, verified by the release's SHA-256 lists.
+    """Fetch a release's coadd and redrock files, verified.
 
+    Every file is checked by the release's SHA-256 lists before it gets its name.
     A second run fetches only what is missing or has changed, and goes on inside partial files.  A request that fails is
     repeated (fetch.retries: 8 times, waiting at most 52 s in all).
     """

@@ -23,8 +23,9 @@ def index(
     ] = False,
     schema: Annotated[str | None, typer.Option(metavar="NAME", help="Schema that holds the tables.")] = None,
 ) -> None:
-    """Bring the PostgreSQL index up to the files: spectra, scores and matches.
+    """Bring the PostgreSQL index up to the files.
 
+    It holds the scalar columns of spectra, scores and matches.
     The connection string is index.dsn, or the environment variable QAD_INDEX__DSN; there is no flag for it because every
     user of a machine can read another's command line.  The files are the truth: the index can be dropped and rebuilt.
     """

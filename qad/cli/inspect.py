@@ -52,7 +52,7 @@ def inspect(
     ] = None,
     comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Say more with --label.")] = None,
 ) -> None:
-    """Show the top candidates, or everything known of some: table, plot, gallery, files."""
+    """Show candidates: table, details, plot, gallery, files."""
     from qad.inspection import view
 
     config = run.load(

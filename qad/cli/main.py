@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated
 
 import typer
+
+from qad.cli import (
+    build_grid,
+    config,
+    crossmatch,
+    extract,
+    fetch,
+    index,
+    inspect,
+    run,
+    score,
+    simulate,
+    status,
+    train,
+)
 
 app = typer.Typer(
     name="qad",
@@ -21,21 +35,20 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    "fetch",
-    "extract",
-    "build_grid",
-    "train",
-    "score",
-    "crossmatch",
-    "inspect",
-    "run",
-    "simulate",
-    "evaluate",
-    "index",
-    "status",
-    "config",
+    fetch,
+    extract,
+    build_grid,
+    train,
+    score,
+    crossmatch,
+    inspect,
+    run,
+    simulate,
+    index,
+    status,
+    config,
 )
-"""Modules of :mod:`qad.cli`, in the order of the data: the order of the help."""
+"""In the order of the data: the order of the help."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -55,9 +68,5 @@ def root(
     """Find anomalous quasars in the Dark Energy Spectroscopic Instrument's spectra."""
 
 
-for _name in COMMANDS:
-    try:
-        importlib.import_module(f"qad.cli.{_name}").register(app)
-    except ModuleNotFoundError as _error:
-        if _error.name != f"qad.cli.{_name}":
-            raise
+for _command in COMMANDS:
+    _command.register(app)

@@ -33,8 +33,9 @@ def run_all(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Stop after this many pixels.")] = None,
 ) -> None:
-    """Run all stages in order: fetch, extract, build-grid, train, score, crossmatch.
+    """Run all stages in order, skipping what is done.
 
+    The stages: fetch, extract, build-grid, train, score, crossmatch.
     Finished work is skipped, so the command can be repeated after any interruption. A local --source is read in
     place and needs no fetch; crossmatch runs when a catalogue is given or configured.
     """

@@ -41,8 +41,9 @@ def simulate(
         typer.Option("--resolution/--no-resolution", help="Write the resolution matrices, four fifths of the bytes."),
     ] = True,
 ) -> None:
-    """Write a simulated release in the format of DR1, with planted anomalies and artefacts.
+    """Write a simulated release in the format of DR1.
 
+    It holds planted, labelled anomalies and artefacts.
     The spectra lie below DIR/spectro/redux/iron/healpix, what is planted in which of them in DIR/truth.parquet.
     """
     run.load()  # nothing of it matters here, but a wrong setting is an error in every command
