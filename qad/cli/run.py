@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Annotated
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
     from qad.config import Config
     from qad.results import StageResult
 
+SIMULATED = "simulated"
+SIMULATED_QUASARS = 2000
+SIMULATION: dict[str, Any] = {
+    "quasars": SIMULATED_QUASARS,
+    "healpix": 8,
+    "anomaly_rate": 0.0,
+    "artefact_rate": 0.0,
+    "contaminants": 0.0,
+    "resolution": False,
+    "seed": 1,
+}
+"""The normal quasars that stand in for a sample too small to train on."""
+
 
 def run_all(
     run: Run,
@@ -24,7 +39,11 @@ def run_all(
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model and its scores.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Score with a model trained elsewhere instead of training one.")
+        str | None,
+        typer.Option(
+            metavar="DIR|simulated",
+            help="Score with a model trained elsewhere, or on simulated quasars, instead of training one.",
+        ),
     ] = None,
     arch: Annotated[str | None, typer.Option(metavar="ARCH", help="Architecture: rest-frame, factor or mlp.")] = None,
     catalog: Annotated[
@@ -37,7 +56,8 @@ def run_all(
 
     The stages: fetch, extract, build-grid, train, score, crossmatch.
     Finished work is skipped, so the command can be repeated after any interruption. A local --source is read in
-    place and needs no fetch; crossmatch runs when a catalogue is given or configured.
+    place and needs no fetch; crossmatch runs when a catalogue is given or configured. A sample too small to train on
+    is scored by a model of simulated quasars, made below simulated/ in the work directory.
     """
     remote = source is not None and source.startswith("s3://")
     flags = {
@@ -46,20 +66,68 @@ def run_all(
         "fetch.limit": limit,
         "extract.limit": limit,
         "train.arch": arch,
-        "score.model": model,
+        "score.model": None if model == SIMULATED else model,
         "crossmatch.catalogs": catalog,
         **{f"{section}.name": name for section in ("train", "score", "crossmatch", "inspect")},
     }
+    results = _all(run, flags, model == SIMULATED)
     config = run.load(flags)
-    results = [_one(run, stage, config) for stage in planned_stages(config)]
     if not run.common.dry_run:
         run.sync_index(config)
     if run.common.json:
         run.print_json({"stages": [result.as_json() for result in results]})
+    elif run.common.dry_run and not run.common.quiet:
+        print("the stages after it depend on what it writes" if results[-1].n_done else "nothing to do")
     elif not run.common.quiet:
         print(f"results below {config.root}; `qad inspect` shows the candidates")
     if any(result.failures for result in results):
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _all(run: Run, flags: dict[str, Any], from_simulated: bool) -> list[StageResult]:
+    """Run the stages; a dry run ends at the first that has something to do, since the others depend on it."""
+    config = run.load(flags)
+    results: list[StageResult] = []
+    for stage in planned_stages(config):
+        if stage == "train" and (from_simulated or _is_too_small(config)):
+            if run.common.dry_run:
+                break
+            model, made = _train_on_simulated(run, config, flags)
+            results += made
+            config = run.load({**flags, "score.model": str(model)})
+            continue
+        results.append(_one(run, stage, config))
+        if run.common.dry_run and results[-1].n_done:
+            break
+    return results
+
+
+def _is_too_small(config: Config) -> bool:
+    from qad.storage.flatcache import read_grid_json
+    from qad.training.split import needed_spectra
+
+    n_spectra = read_grid_json(config.workspace.grid_json).get("n_spectra", 0)
+    return bool(n_spectra < needed_spectra(config.train.n_latent))
+
+
+def _train_on_simulated(run: Run, config: Config, flags: dict[str, Any]) -> tuple[Path, list[StageResult]]:
+    """Make a model and its calibration from simulated normal quasars, with the settings of this run."""
+    from qad.results import NoProgress, Progress
+    from qad.simulation.release import simulate
+    from qad.terminal.progress import terminal_progress
+
+    place = config.root / SIMULATED
+    with ExitStack() as stack:
+        progress: Progress = NoProgress() if run.common.quiet else stack.enter_context(terminal_progress())
+        progress.note(f"training on {SIMULATED_QUASARS:,} simulated quasars; p-values only rank real ones")
+        simulated = simulate(place / "release", **SIMULATION, jobs=run.common.jobs, progress=progress)
+    everything: dict[str, Any] = {f"extract.{key}": [] for key in ("survey", "program", "healpix")} | {
+        "extract.limit": 0
+    }
+    ours = {"paths.root": str(place / "work"), "extract.source": str(place / "release")}
+    inner = run.load({**flags, **everything, **ours})
+    results = [_one(run, stage, inner) for stage in ("extract", "build_grid", "train", "score")]
+    return inner.workspace.model(inner.train.name), [simulated, *results]
 
 
 def planned_stages(config: Config) -> list[str]:
@@ -91,6 +159,7 @@ def register(app: typer.Typer) -> None:
     examples = [
         "qad run --source release",
         "qad run --source /data/desi/dr1 --root survey --catalog milliquas.fits",
-        "qad run --source other-release --root other --model survey/models/default",
+        "qad run --source few --root few-work --model survey/models/default",
+        "qad run --source few --root few-work --model simulated",
     ]
     command(app, "run", examples=examples)(run_all)

@@ -18,6 +18,7 @@ from qad.inspection.labels import last_labels
 from qad.inspection.query import first_line
 from qad.schema import MATCHES, SCORES, SPECTRA, SPECTRUM_KEY
 from qad.storage.parquet import read_frame, read_metadata, read_table
+from qad.storage.receipts import read_receipt
 from qad.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -60,9 +61,14 @@ class Tables:
 
     @property
     def model_folders(self) -> list[Path]:
-        """Where that model can lie: in this work directory, or in the folder that was named."""
-        here = self.workspace.model(self.model[0])
-        return [Path(self._elsewhere).expanduser(), here] if self._elsewhere else [here]
+        """Where that model can lie: in the folder that was named, in this work directory, or where `score` found it."""
+        named = [Path(self._elsewhere).expanduser()] if self._elsewhere else []
+        remembered = read_receipt(self.workspace.receipt("score", self.name)).get("model")
+        return [
+            *named,
+            self.workspace.model(self.model[0]),
+            *([Path(remembered)] if isinstance(remembered, str) else []),
+        ]
 
     @cached_property
     def scores_columns(self) -> list[str]:

@@ -23,6 +23,7 @@ from qad.scoring.views import Measured, measure
 from qad.storage.flatcache import GridCache, open_grid, read_grid_json
 from qad.storage.parquet import read_metadata, write_table
 from qad.storage.provenance import InputFile, Provenance, hash_file
+from qad.storage.receipts import write_receipt
 
 if TYPE_CHECKING:
     from qad.models.base import SpectrumModel
@@ -62,6 +63,9 @@ def score(config: Config, options: RunOptions) -> StageResult:
     counts = {"in": len(cache), "out": table.num_rows, "dropped.not_finite": len(cache) - table.num_rows, **counts}
     save_calibration(own_calibration, calibration)
     write_table(path, table, SCORES, provenance)
+    model_json = folder / "model.json"
+    receipt = workspace.receipt("score", settings.name)
+    write_receipt(receipt, [model_json], [hash_file(model_json)], model=str(folder.absolute()))
     details = {
         "model": str(folder),
         "calibration": str(calibration_file or own_calibration),

@@ -13,6 +13,11 @@ MIN_TRAIN = 50
 """Fewer spectra do not hold a mean spectrum and its factors."""
 
 
+def needed_spectra(n_latent: int) -> int:
+    """Return the fewest spectra that a model is trained on."""
+    return max(MIN_TRAIN, 3 * n_latent)
+
+
 def training_rows(workspace: Workspace, cache: GridCache, n_latent: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the row numbers of training and of validation spectra; the latter can be none.
 
@@ -27,11 +32,11 @@ def training_rows(workspace: Workspace, cache: GridCache, n_latent: int) -> tupl
     split = cache.table["split"].to_numpy()
     useful = np.asarray(cache.table["coverage"].to_numpy() > 0)
     train, validation = (np.flatnonzero((split == part) & useful) for part in (TRAIN, VALIDATION))
-    needed = max(MIN_TRAIN, 3 * n_latent)
+    needed = needed_spectra(n_latent)
     if len(train) < needed:
         raise InputError(
             workspace.grid,
             f"{len(train)} training spectra; a model with {n_latent} latents needs at least {needed}: "
-            "extract more pixels, or score with a model trained elsewhere (score.model)",
+            "extract more pixels, or score with a model trained elsewhere (--model)",
         )
     return train, validation

@@ -146,3 +146,27 @@ def test_status_counts_what_is_there(survey, qad: Qad) -> None:
     assert by_name["extract"]["n_files"] == 3
     assert by_name["train"]["names"] == ["default"]
     assert by_name["score"]["n_rows"] > 0
+
+
+def test_dry_run_ends_at_the_first_stage_with_work_and_writes_nothing(survey, qad: Qad, tmp_path: Path) -> None:
+    done = qad("run", "--source", survey.release, "--root", tmp_path / "work", "--dry-run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (extract,) = json.loads(done.stdout)["stages"]
+    assert (extract["stage"], extract["n_done"], extract["dry_run"]) == ("extract", 3, True)
+    assert not (tmp_path / "work").exists()
+
+
+def test_sample_too_small_to_train_on_is_scored_by_simulated_quasars(qad: Qad, tmp_path: Path) -> None:
+    made = qad("simulate", "few", "--quasars", 25, "--healpix", 1, "--no-resolution", "--quiet", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    done = qad("run", "--source", "few", "--root", "work", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "simulated quasars" in done.stderr
+    stages = [stage["stage"] for stage in json.loads(done.stdout)["stages"]]
+    assert stages == ["extract", "build-grid", "simulate", "extract", "build-grid", "train", "score", "score"]
+    scores = plain(tmp_path / "work" / "scores" / "default.parquet")
+    assert 15 < scores.height <= 25
+    plot = qad("inspect", "--root", "work", "--plot", cwd=tmp_path)
+    assert plot.returncode == 0, plot.stderr
+    assert "model" in plot.stdout
+    assert "no reconstruction" not in plot.stdout + plot.stderr
