@@ -18,4 +18,4 @@ while :; do
     esac
 done
 qad extract --survey "$survey" --program "$program" || [ $? = 1 ] || exit 3
-qad build-grid && qad train && qad score && qad inspect --top 50 --html candidates --format csv -o candidates.csv
+qad build-grid && qad train && qad score && qad inspect --top 50 --html candidates && qad inspect --top 500 -o candidates.csv

@@ -107,11 +107,12 @@ def read_frame(paths: Path | Iterable[Path], spec: Table, columns: Sequence[str]
 def vectors(table: pa.Table, name: str) -> np.ndarray:
     """Return a vector column as a contiguous array, shape (n_rows, length), without a copy where that can be."""
     import numpy as np
+    import pyarrow as pa
 
     column = table.column(name)
     length = column.type.list_size
     if table.num_rows == 0:
-        return np.empty((0, length), column.type.value_type.to_pandas_dtype())
+        return np.empty((0, length), pa.array([], column.type.value_type).to_numpy().dtype)
     parts = [
         chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, length) for chunk in column.chunks if len(chunk)
     ]
@@ -131,7 +132,7 @@ def vector_array(values: np.ndarray) -> pa.FixedSizeListArray:
 def make_table(spec: Table, columns: dict[str, Any], **sizes: int) -> pa.Table:
     """Build a table of `spec` from arrays or lists by column name; a vector column takes an array (n_rows, length).
 
-    A nullable column that is not given is null everywhere.  Further columns (``spec.open_prefixes``) follow in the order given.
+    A nullable column that is not given is null everywhere, a vector nan: Arrow before 23 cannot read a null vector back.  Further columns (``spec.open_prefixes``) follow in the order given.
     """
     import numpy as np
     import pyarrow as pa
@@ -141,11 +142,14 @@ def make_table(spec: Table, columns: dict[str, Any], **sizes: int) -> pa.Table:
     arrays: list[Any] = []
     for field, column in zip(schema, spec.columns, strict=True):
         if column.name not in columns and column.nullable:
-            arrays.append(pa.nulls(n_rows, field.type))
+            if column.is_vector:
+                arrays.append(
+                    vector_array(np.full((n_rows, field.type.list_size), np.nan, column.dtype.partition("[")[0]))
+                )
+            else:
+                arrays.append(pa.nulls(n_rows, field.type))
         elif column.is_vector and isinstance(columns[column.name], np.ndarray):
-            arrays.append(
-                vector_array(columns[column.name].astype(field.type.value_type.to_pandas_dtype(), copy=False))
-            )
+            arrays.append(vector_array(columns[column.name].astype(column.dtype.partition("[")[0], copy=False)))
         elif column.dtype == "dictionary":
             text = pa.array(columns[column.name], pa.string())
             arrays.append(text.dictionary_encode().cast(field.type))
