@@ -17,7 +17,7 @@ fi
 
 wanted=".${1:+[$1]}"
 stamp=".venv/qad-installed-$(cksum <pyproject.toml | cut -d' ' -f1)${1:+-$1}"
-[ -e "$stamp" ] && exit 0
+if [ -e "$stamp" ] || [ -e "$stamp-dev" ]; then exit 0; fi
 
 if ! "$python" -m venv .venv 2>/dev/null; then
     # Debian and Ubuntu ship Python without ensurepip
