@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,13 +111,10 @@ def _is_too_small(config: Config) -> bool:
 
 def _train_on_simulated(run: Run, config: Config, flags: dict[str, Any]) -> tuple[Path, list[StageResult]]:
     """Make a model and its calibration from simulated normal quasars, with the settings of this run."""
-    from qad.results import NoProgress, Progress
     from qad.simulation.release import simulate
-    from qad.terminal.progress import terminal_progress
 
     place = config.root / SIMULATED
-    with ExitStack() as stack:
-        progress: Progress = NoProgress() if run.common.quiet else stack.enter_context(terminal_progress())
+    with run.progress() as progress:
         progress.note(f"training on {SIMULATED_QUASARS:,} simulated quasars; p-values only rank real ones")
         simulated = simulate(place / "release", **SIMULATION, jobs=run.common.jobs, progress=progress)
     everything: dict[str, Any] = {f"extract.{key}": [] for key in ("survey", "program", "healpix")} | {

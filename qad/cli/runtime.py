@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from qad.index import INDEXED_STAGES
 
 if TYPE_CHECKING:
     from qad.config import Config
-    from qad.results import RunOptions, StageResult
+    from qad.results import Progress, RunOptions, StageResult
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOWN_FAILURES = 20
@@ -45,6 +45,13 @@ class Run:
         root = None if self.common.root is None else str(self.common.root)
         return load_config(self.common.config, {"paths.root": root, **(flags or {})}, list(self.common.settings or ()))
 
+    def progress(self) -> AbstractContextManager[Progress]:
+        """Return the progress that suits stderr, or a silent one with ``--quiet``; a context manager."""
+        from qad.results import NoProgress
+        from qad.terminal.progress import terminal_progress
+
+        return nullcontext(NoProgress()) if self.common.quiet else terminal_progress()
+
     def stage(self, verb: str, function: Callable[[Config, RunOptions], StageResult], config: Config) -> StageResult:
         """Run a stage under its lock, with log and progress, print its report, and exit 1 if a unit failed."""
         result = self.work(verb, function, config)
@@ -57,10 +64,9 @@ class Run:
 
     def work(self, verb: str, function: Callable[[Config, RunOptions], StageResult], config: Config) -> StageResult:
         """Run a stage under its lock, with log and progress, and return its result."""
-        from qad.results import NoProgress, Progress, RunOptions
+        from qad.results import RunOptions
         from qad.storage.lock import stage_lock
         from qad.terminal.log import stage_log
-        from qad.terminal.progress import terminal_progress
 
         common = self.common
         options = RunOptions(force=common.force, dry_run=common.dry_run, verify=common.verify, jobs=common.jobs)
@@ -70,9 +76,7 @@ class Run:
                 stack.enter_context(stage_lock(config.workspace.locks, verb))
                 stack.enter_context(stage_log(config.workspace.log, verb))
             _log.info("start", extra={"stage": verb, "config": dict(config.section(verb.replace("-", "_")))})
-            progress: Progress = NoProgress()
-            if not common.quiet:
-                progress = stack.enter_context(terminal_progress())
+            progress = stack.enter_context(self.progress())
             result = function(config, replace(options, progress=progress))
             result = replace(result, seconds=time.monotonic() - started)
             _log.info("end", extra={"result": result.as_json()})

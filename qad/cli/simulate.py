@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,12 +47,10 @@ def simulate(
     The spectra lie below DIR/spectro/redux/iron/healpix, what is planted in which of them in DIR/truth.parquet.
     """
     run.load()  # nothing of it matters here, but a wrong setting is an error in every command
-    from qad.results import NoProgress
     from qad.simulation.release import simulate
-    from qad.terminal.progress import terminal_progress
 
     common = run.common
-    arguments = {
+    arguments: dict[str, Any] = {
         "quasars": quasars,
         "healpix": healpix,
         "anomaly_rate": anomaly_rate,
@@ -69,11 +67,8 @@ def simulate(
         "dry_run": common.dry_run,
         "verify": common.verify,
     }
-    if common.quiet:
-        result = simulate(directory, progress=NoProgress(), **arguments)  # type: ignore[arg-type]
-    else:
-        with terminal_progress() as progress:
-            result = simulate(directory, progress=progress, **arguments)  # type: ignore[arg-type]
+    with run.progress() as progress:
+        result = simulate(directory, progress=progress, **arguments)
     run.report(result)
     if result.failures:
         raise typer.Exit(1)

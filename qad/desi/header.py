@@ -73,22 +73,26 @@ class Header:
 
     def integer(self, key: str, default: int | None = None) -> int:
         """Return a whole number; InputError if it is not one, or absent without a `default`."""
-        return int(self._match(key, _INTEGER, "a whole number")) if self._present(key, default) else default  # type: ignore[return-value]
+        if default is not None and key not in self._cards:
+            return default
+        return int(self._match(key, _INTEGER, "a whole number"))
 
     def number(self, key: str, default: float | None = None) -> float:
         """Return a number; InputError if it is not one, or absent without a `default`."""
-        if not self._present(key, default):
-            return default  # type: ignore[return-value]
+        if default is not None and key not in self._cards:
+            return default
         return float(self._match(key, _NUMBER, "a number").upper().replace(b"D", b"E"))
 
     def logical(self, key: str, default: bool | None = None) -> bool:
         """Return a logical value; InputError if it is not one, or absent without a `default`."""
-        return self._match(key, _LOGICAL, "T or F") == b"T" if self._present(key, default) else default  # type: ignore[return-value]
+        if default is not None and key not in self._cards:
+            return default
+        return self._match(key, _LOGICAL, "T or F") == b"T"
 
     def text(self, key: str, default: str | None = None) -> str:
         """Return a text without the blanks at its end; InputError if it is not one, or absent without a `default`."""
-        if not self._present(key, default):
-            return default  # type: ignore[return-value]
+        if default is not None and key not in self._cards:
+            return default
         return self._match(key, _TEXT, "a text").replace(b"''", b"'").rstrip().decode()
 
     def shown(self, key: str) -> str:
@@ -98,12 +102,9 @@ class Header:
         match = _TEXT.match(self._cards[key])
         return match[1].decode().strip() if match else self._cards[key].partition(b"/")[0].decode().strip()
 
-    def _present(self, key: str, default: object) -> bool:
-        if key not in self._cards and default is None:
-            raise self.error(f"{key} is missing from the header")
-        return key in self._cards
-
     def _match(self, key: str, pattern: re.Pattern[bytes], what: str) -> bytes:
+        if key not in self._cards:
+            raise self.error(f"{key} is missing from the header")
         match = pattern.match(self._cards[key])
         if match is None:
             raise self.error(f"{key} is not {what}: {self._cards[key].decode().strip()[:40]!r}")

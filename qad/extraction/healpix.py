@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qad.config import Extract
 from qad.desi.coadd import CAMERAS, CoaddFile
 from qad.desi.columns import TEXT
 from qad.desi.redrock import Redshifts, read_redshifts
@@ -17,6 +16,7 @@ from qad.extraction.clean import Cleaned, clean_camera, median_snr
 from qad.extraction.scalars import add_place, complete_positions, fiberstatus_of, read_scalars
 from qad.extraction.select import Selection, select_rows
 from qad.schema import SPECTRA
+from qad.settings import Extract
 from qad.work.units import Pixel
 
 if TYPE_CHECKING:

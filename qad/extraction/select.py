@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qad.config import Extract
 from qad.desi.columns import first_rows
 from qad.desi.redrock import Redshifts
+from qad.settings import Extract
 
 
 @dataclass(frozen=True)

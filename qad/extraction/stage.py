@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qad.config import Config, Extract
+from qad.config import Config
 from qad.desi import layout
 from qad.errors import InputError
 from qad.extraction.identity import input_hashes, known_hashes
 from qad.extraction.unit import Unit, check_pair, extract_unit, is_done
 from qad.results import Failure, RunOptions, StageResult, add_counts
+from qad.settings import Extract
 from qad.storage.atomic import remove_stale_parts
 from qad.work.engine import run_units
 from qad.work.units import Pixel

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qad.config import Extract
 from qad.desi import layout
 from qad.desi.fits import FitsFile
 from qad.errors import InputError
 from qad.extraction.identity import Identity, input_hashes
 from qad.schema import N_WAVE, SPECTRA, WAVE_START, WAVE_STEP
+from qad.settings import Extract
 from qad.storage import receipts
 from qad.storage.parquet import read_metadata, read_table, write_table
 from qad.storage.provenance import InputFile, Provenance

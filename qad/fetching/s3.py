@@ -10,11 +10,11 @@ from threading import Lock
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from qad.config import Fetch
 from qad.errors import ConfigError, InputError
 from qad.fetching.answers import check_part, refusal
 from qad.fetching.retry import Patience
 from qad.fetching.source import Readable, RemoteFile, TransientError, is_safe_key
+from qad.settings import Fetch
 
 CONNECT_TIMEOUT_S = 10.0
 

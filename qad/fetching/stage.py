@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from qad.config import Config
 from qad.desi.layout import RELEASES, locate_healpix, pixel_folder
@@ -226,4 +226,4 @@ def _in_thread(work: Callable[[], Value], patience: Patience) -> Value:
     (done,) = run_threads(lambda _: work(), [None], 1, patience.stop)
     if done.error is not None:
         raise done.error
-    return done.value  # type: ignore[return-value]
+    return cast(Value, done.value)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qad.config import BuildGrid
 from qad.errors import InputError
 from qad.gridding.shards import shard_of
 from qad.gridding.windows import SCALARS, Rows, WindowMaker
 from qad.schema import GRID, SPECTRA
+from qad.settings import BuildGrid
 from qad.storage.atomic import atomic_path
 from qad.storage.parquet import make_table, read_table, vectors
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from qad.config import BuildGrid
 from qad.errors import InputError
 from qad.gridding.inputs import Inputs
 from qad.gridding.normalize import rule
 from qad.gridding.wavelength import grid_of
 from qad.schema import GRID, SPECTRA
+from qad.settings import BuildGrid
 from qad.storage.parquet import read_metadata
 from qad.storage.provenance import InputFile, Provenance, hash_document
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
 
 if TYPE_CHECKING:
-    from qad.config import BuildGrid
+    from qad.settings import BuildGrid
 
 FIRST_EDGE = WAVE_START - WAVE_STEP / 2
 """Blue edge of the first observed pixel, Å."""

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qad.config import BuildGrid
 from qad.desi.dust import extinction_per_ebv
 from qad.gridding.normalize import norm_of, normalise
 from qad.gridding.resample import resample
 from qad.gridding.shards import split_of
 from qad.gridding.wavelength import Grid, grid_of
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
+from qad.settings import BuildGrid
 
 BATCH_ROWS = 16
 """Spectra resampled together: their float64 arrays (1 MB each) stay in the processor's cache."""

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qad.config import Index
 from qad.errors import ConfigError, InputError, ServiceError
 from qad.index.migrations import migrations
+from qad.settings import Index
 
 if TYPE_CHECKING:
     import psycopg

@@ -18,7 +18,7 @@ from qad.storage.parquet import make_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from qad.config import Score
+    from qad.settings import Score
     from qad.storage.flatcache import GridCache
 
 NEARLY = 0.8

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qad.config import Config, Train
+from qad.config import Config
 from qad.errors import InputError
 from qad.models.directory import HISTORY, WEIGHTS, read_info, write_model
 from qad.models.factor import FactorModel
 from qad.models.sizes import Sizes
 from qad.models.trained import initial_weights
 from qad.results import Progress, RunOptions, StageResult
+from qad.settings import Train
 from qad.storage.atomic import atomic_folder, remove_stale_parts
 from qad.storage.flatcache import GridCache, open_grid
 from qad.storage.provenance import InputFile, Provenance, hash_document, hash_file

@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 from astropy.io import fits
 
-from qad.config import Extract
 from qad.desi.fits import FitsFile
 from qad.errors import InputError
 from qad.extraction.healpix import extract_pixel
 from qad.schema import SPECTRA
+from qad.settings import Extract
 from qad.storage.parquet import read_table, vectors
 from qad.work.units import Pixel
 

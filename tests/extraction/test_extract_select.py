@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qad.config import Extract
 from qad.desi.redrock import Redshifts
 from qad.extraction.select import select_rows
 from qad.schema import SPECTRA
+from qad.settings import Extract
 from qad.storage.parquet import read_table
 from qad.work.units import Pixel
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from qad.config import SECTIONS, default_toml, load_config
+from qad.config import default_toml, load_config
 from qad.errors import ConfigError
+from qad.settings import SECTIONS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

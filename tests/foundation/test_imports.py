@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "qad"
-BASE = {"errors", "results", "schema", "config", "workspace", "lines", "__init__"}
+BASE = {"errors", "results", "schema", "config", "settings", "workspace", "lines", "__init__"}
 SHARED = BASE | {"storage", "work", "terminal"}
 STAGES = {"fetching", "extraction", "gridding", "training", "scoring", "matching", "inspection", "index"}
 MAY_IMPORT = {

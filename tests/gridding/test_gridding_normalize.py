@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qad.config import BuildGrid
 from qad.gridding.normalize import (
     BREAK_WAVE,
     FOREST_END,
@@ -19,6 +18,7 @@ from qad.gridding.normalize import (
     reference_shape,
 )
 from qad.gridding.wavelength import Grid, grid_of
+from qad.settings import BuildGrid
 
 GRID = grid_of(BuildGrid())
 seeds = st.integers(0, 2**32 - 1)

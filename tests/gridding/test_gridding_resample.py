@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qad.config import BuildGrid
 from qad.gridding.resample import MIN_COVERED, resample
 from qad.gridding.wavelength import FIRST_EDGE, Grid, grid_of
 from qad.schema import N_WAVE, WAVE_STEP
+from qad.settings import BuildGrid
 
 STEPS = (2e-5, 1e-4, 2e-4, 5e-4, 5e-3)
 redshifts = st.floats(0.0, 6.0)

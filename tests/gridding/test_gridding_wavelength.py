@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qad.config import BuildGrid
 from qad.gridding.resample import resample
 from qad.gridding.wavelength import FIRST_EDGE, LAST_EDGE, grid_of
 from qad.lines import EMISSION_LINES
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
+from qad.settings import BuildGrid
 
 WAVE = WAVE_START + WAVE_STEP * np.arange(N_WAVE)
 

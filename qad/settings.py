@@ -1,0 +1,200 @@
+"""The keys of ``qad.toml``: one section a stage, each key with its default, bounds and help text.
+
+:mod:`qad.config` finds, merges and checks them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class Section(BaseModel):
+    """A section of the configuration; each field carries its help text, unit and bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, ser_json_inf_nan="constants")
+
+
+class Paths(Section):
+    """Where qad keeps what it writes."""
+
+    root: str = Field(
+        "data",
+        description="work directory; relative to this file, or to the current folder without one; ~ and $VAR are expanded",
+    )
+
+
+class Fetch(Section):
+    """Which files of the release to fetch, and how."""
+
+    source: str = Field(
+        "s3://desidata/dr1/spectro/redux/iron",
+        description="S3 URL or local folder that holds the production's healpix/ folder",
+    )
+    release: str = Field("dr1", description="name of the release; files land below raw/<release>/")
+    survey: list[str] = Field([], description="only these surveys (main, sv1, sv2, sv3, special, cmx); empty: all")
+    program: list[str] = Field([], description="only these programs (dark, bright, backup, other); empty: all")
+    healpix: list[int] = Field([], description="only these pixels (nside 64, nested); empty: all")
+    limit: int = Field(0, ge=0, description="stop after this many pixels; 0: no limit")
+    mode: Literal["files"] = Field(
+        "files", description="files: whole coadd and redrock files, verified by the release's SHA-256 lists"
+    )
+    endpoint_url: str = Field("", description="another S3 server; empty: AWS, or AWS_ENDPOINT_URL_S3")
+    region: str = Field("us-west-2", description="region of the bucket")
+    anonymous: bool = Field(True, description="send unsigned requests, as a public bucket takes them")
+    connections: int = Field(8, ge=1, le=256, description="files in flight")
+    part_mib: int = Field(8, ge=1, le=1024, description="size of one range request, MiB")
+    retries: int = Field(8, ge=0, le=100, description="attempts after the first, per request")
+    timeout_s: float = Field(30.0, gt=0, description="seconds without a byte before a request is repeated")
+    resume: bool = Field(True, description="continue partial files; false starts them again")
+
+
+class Extract(Section):
+    """Which rows are quasars, and which of their pixels count."""
+
+    source: str = Field("", description="local release tree to read; empty: what fetch has put below raw/<release>")
+    survey: list[str] = Field([], description="only these surveys; empty: all")
+    program: list[str] = Field([], description="only these programs; empty: all")
+    healpix: list[int] = Field([], description="only these pixels; empty: all")
+    limit: int = Field(0, ge=0, description="stop after this many pixels; 0: no limit")
+    spectype: list[str] = Field(["QSO"], description="redrock classes to keep")
+    zwarn: int = Field(0, ge=0, description="ZWARN bits that are allowed to be set")
+    objtype: list[str] = Field(["TGT"], description="OBJTYPE values to keep; a file without the column is taken whole")
+    fiberstatus: int = Field(
+        8, ge=0, description="COADD_FIBERSTATUS bits that are allowed to be set (bit 3, RESTRICTED, is harmless)"
+    )
+    z_min: float = Field(0.0, gt=-1, description="lowest redshift")
+    z_max: float = Field(7.0, gt=-1, description="highest redshift")
+    min_wave: float = Field(
+        3600.0, gt=0, description="shortest observed wavelength to keep, Å; pixels outside get ivar 0"
+    )
+    max_wave: float = Field(9824.0, gt=0, description="longest observed wavelength to keep, Å")
+    verify_datasum: bool = Field(True, description="refuse a file whose HDUs do not match their DATASUM")
+
+
+class BuildGrid(Section):
+    """The wavelength grid and the normalisation."""
+
+    frame: Literal["rest", "observed"] = Field("rest", description="frame of the grid")
+    dloglam: float = Field(2e-4, ge=2e-5, le=5e-3, description="pixel width in log10 of wavelength (1e-4: 69 km/s)")
+    rest_min: float = Field(800.0, gt=0, description="blue end of the rest-frame grid, Å")
+    rest_max: float = Field(9824.0, gt=0, description="red end of the rest-frame grid, Å")
+    deredden: bool = Field(True, description="undo Galactic extinction, from EBV")
+    r_v: float = Field(3.1, gt=1, le=6, description="R_V of the extinction law")
+    min_good: int = Field(200, ge=1, description="fewest good grid pixels a spectrum may have")
+    shards: int = Field(128, ge=1, le=4096, description="files the table is split over, by a hash of TARGETID")
+    validation_share: float = Field(0.05, ge=0, lt=1, description="share of targets held out for validation")
+    test_share: float = Field(0.05, ge=0, lt=1, description="share of targets held out for tests")
+
+
+class Train(Section):
+    """The model and how it is trained."""
+
+    name: str = Field("default", description="name of the model")
+    arch: Literal["rest-frame", "mlp", "factor"] = Field(
+        "rest-frame",
+        description="rest-frame: decoder of the rest frame on a factor model; factor: the factor model alone; mlp: the plain baseline",
+    )
+    n_latent: int = Field(10, ge=1, le=256, description="size of the latent space (mlp: see encoding_dim)")
+    hidden: list[int] = Field([256, 128], description="hidden layers of the encoder, mirrored in the decoder")
+    encoding_dim: int = Field(32, ge=1, le=1024, description="latent size of the mlp")
+    mlp_hidden: list[int] = Field([512, 256, 128, 64], description="hidden layers of the mlp")
+    mlp_pixels: int = Field(1000, ge=16, description="pixels that the mlp sees")
+    vae: bool = Field(False, description="variational: sample the latent and add the KL divergence")
+    vae_beta: float = Field(1.0, ge=0, description="weight of the KL divergence")
+    epochs: int = Field(30, ge=1, description="passes over the training spectra")
+    batch_size: int = Field(256, ge=1, description="spectra in a step")
+    learning_rate: float = Field(
+        0.0, ge=0, description="peak learning rate of AdamW; 0: what suits the architecture (rest-frame 2e-4, mlp 1e-3)"
+    )
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
+    clip_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    em_iterations: int = Field(20, ge=1, description="passes of expectation-maximisation for the factor model")
+    trim: float = Field(0.04, ge=0, lt=0.5, description="share of worst-fitting spectra kept out of the loss")
+    seed: int = Field(0, ge=0, description="seed of every random number")
+    checkpoint_minutes: float = Field(10.0, gt=0, description="minutes between checkpoints; the last two are kept")
+    resume: bool = Field(True, description="continue from the last checkpoint")
+
+
+class Score(Section):
+    """How spectra are ranked."""
+
+    name: str = Field("default", description="model to score with, below models/; also the name of the scores")
+    model: str = Field("", description="folder of a model trained elsewhere; empty: models/<name>")
+    calibration: str = Field(
+        "",
+        description="calibration of another run (scores/<name>.calibration.npz); empty: from these spectra, or beside the model",
+    )
+    min_population: int = Field(
+        1000,
+        ge=1,
+        description="fewest spectra to calibrate on; with fewer, the model's own calibration is used if there is one",
+    )
+    windows_kms: list[float] = Field(
+        [300.0, 900.0, 2000.0, 4500.0, 9000.0, 19000.0, 38000.0], description="widths of the residual windows, km/s"
+    )
+    neighbours: int = Field(200, ge=20, description="spectra of like S/N and redshift that calibrate each one")
+    weights: dict[str, float] = Field(
+        {"local": 1.0, "latent": 0.5, "line": 1.0}, description="weight of each view in the score"
+    )
+    artefact_threshold: float = Field(
+        0.5, ge=0, le=1, description="artefact probability above which a spectrum ranks below real candidates"
+    )
+    keep_artefacts: bool = Field(False, description="rank probable artefacts by score alone")
+    batch_size: int = Field(512, ge=1, description="spectra in a step")
+
+
+class Crossmatch(Section):
+    """Which catalogues to match the candidates with."""
+
+    name: str = Field("default", description="model whose candidates are matched")
+    catalogs: list[str] = Field([], description="catalogue files: FITS, Parquet, CSV or VOTable")
+    radius_arcsec: float = Field(1.5, gt=0, le=3600, description="largest separation, arcsec")
+    top: int = Field(1000, ge=0, description="candidates to match, from rank 1; 0: all")
+    ra_column: str = Field("", description="right ascension column, degrees; empty: found by name")
+    dec_column: str = Field("", description="declination column, degrees; empty: found by name")
+    id_column: str = Field("", description="identifier column; empty: found by name, else the row number")
+    columns: list[str] = Field([], description="further columns to carry over, with the prefix cat_")
+    keep_unmatched: bool = Field(False, description="write a row for candidates without a match")
+
+
+class Inspect(Section):
+    """How candidates are shown."""
+
+    name: str = Field("default", description="model whose scores are shown")
+    model: str = Field(
+        "", description="folder of the model if it lies elsewhere; empty: as score.model says, or models/<name>"
+    )
+    top: int = Field(20, ge=1, description="rows shown")
+    columns: list[str] = Field(
+        ["rank", "targetid", "survey", "program", "z", "snr", "score", "p_value", "artefact", "reason"],
+        description="columns of the table",
+    )
+    where: str = Field("", description="only rows for which this SQL expression holds, e.g. z > 2 and artefact < 0.5")
+    sort: str = Field("rank", description="column that orders the rows; a leading - sorts downwards")
+    targetid: list[int] = Field([], description="only these targets; empty: the first rows of the order")
+    smooth_px: int = Field(7, ge=1, le=501, description="pixels of the running mean in plots")
+
+
+class Index(Section):
+    """The optional PostgreSQL index; the files stay the truth."""
+
+    dsn: SecretStr = Field(
+        SecretStr(""), description="connection string, such as postgresql://user@host/qad; empty: no index"
+    )
+    db_schema: str = Field("qad", description="schema that holds the tables")
+    timeout_s: float = Field(10.0, gt=0, description="seconds to wait for the server")
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "paths": Paths,
+    "fetch": Fetch,
+    "extract": Extract,
+    "build_grid": BuildGrid,
+    "train": Train,
+    "score": Score,
+    "crossmatch": Crossmatch,
+    "inspect": Inspect,
+    "index": Index,
+}
