@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -69,9 +69,10 @@ class FitsFile:
         self._descriptor = _open_regular(path)
         try:
             self.size = os.fstat(self._descriptor).st_size
-            self._check_start()
-            self.hdus = list(self._walk())
-            self._by_name = self._named()
+            self.hdus = list(
+                walk_hdus(lambda offset, n_bytes: self._read(n_bytes, offset, ""), self.size, path, verify)
+            )
+            self._by_name = by_name(self.hdus, path)
         except BaseException:
             self.close()
             raise
@@ -222,65 +223,6 @@ class FitsFile:
         if hdu.header.text("DATASUM") and total.value != expected_datasum(hdu.header):
             raise hdu.header.error("the data do not match their DATASUM: damaged; fetch the file again")
 
-    def _check_start(self) -> None:
-        if self.size == 0:
-            raise InputError(self.path, "is empty")
-        start = self._read(min(self.size, 80), 0, "")
-        for magic, what in _FOREIGN:
-            if start.startswith(magic):
-                raise InputError(self.path, f"not a FITS file but {what}")
-        if start.lstrip()[:1] == b"<":
-            raise InputError(self.path, "not a FITS file but an HTML or XML page; fetch it again")
-        if not start.startswith(b"SIMPLE  ="):
-            raise InputError(self.path, "not a FITS file (it does not begin with SIMPLE)")
-
-    def _walk(self) -> Iterator[HDU]:
-        """Yield the HDUs, each checked against the size of the file."""
-        offset = n_header_bytes = 0
-        for index in range(MAX_HDUS):
-            header = self._read_header(index, offset)
-            n_header_bytes += header.n_bytes
-            if n_header_bytes > MAX_HEADER_BYTES:
-                raise header.error(f"headers of more than {MAX_HEADER_BYTES:,} bytes")
-            hdu = describe(header, index, offset + header.n_bytes)
-            if hdu.offset + hdu.padded_bytes > self.size:
-                missing = hdu.offset + hdu.padded_bytes - self.size
-                raise header.error(f"cut off: {missing:,} bytes are missing at the end of the file; fetch it again")
-            if self._verify:
-                check_checksum(hdu)
-            yield hdu
-            offset = hdu.offset + hdu.padded_bytes
-            if offset == self.size:
-                return
-        raise InputError(self.path, f"more than {MAX_HDUS} HDUs")
-
-    def _read_header(self, index: int, offset: int) -> Header:
-        where = f"HDU {index}"
-        raw = b""
-        for _ in range(MAX_HEADER_BLOCKS):
-            if offset + len(raw) + BLOCK > self.size:
-                raise InputError(self.path, "cut off inside a header; fetch the file again", where=where)
-            block = self._read(BLOCK, offset + len(raw), where)
-            if not raw and not block.startswith((b"SIMPLE  =", b"XTENSION=")[min(index, 1)]):
-                raise InputError(self.path, "what follows the HDU before is not an HDU: damaged", where=where)
-            raw += block
-            if end_of_header(block):
-                break
-        else:
-            raise InputError(self.path, "a header without END", where=where)
-        header = Header(raw, self.path, where)
-        header.where = header.shown("EXTNAME")[:40] or where
-        return header
-
-    def _named(self) -> dict[str, HDU]:
-        named: dict[str, HDU] = {}
-        for hdu in self.hdus:
-            if hdu.name in named:
-                raise InputError(self.path, f"HDU name {hdu.name[:40]} stands twice")
-            if hdu.name:
-                named[hdu.name] = hdu
-        return named
-
     def _read(self, n_bytes: int, offset: int, where: str) -> bytes:
         buffer = bytearray(n_bytes)
         self._read_into(memoryview(buffer), offset, where)
@@ -296,6 +238,92 @@ class FitsFile:
             if n_read == 0:
                 raise InputError(self.path, "cut off while it was read", where=where)
             done += n_read
+
+
+Read = Callable[[int, int], bytes]
+"""Returns so many bytes from an offset on: (offset, n_bytes) -> bytes."""
+
+
+def walk_hdus(read: Read, size: int, path: object, verify: bool = True) -> Iterator[HDU]:
+    """Yield the HDUs of a file of which only headers are read, each checked against the size of the file.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the bytes at an offset, all within `size`.
+    size : int
+        Bytes of the file.
+    path : object
+        What messages call the file.
+    verify : bool
+        Check each header against its CHECKSUM, where it has one.
+
+    Raises
+    ------
+    InputError
+        If it is not FITS, is cut off, or its structure is impossible.
+    """
+    _check_start(read, size, path)
+    offset = n_header_bytes = 0
+    for index in range(MAX_HDUS):
+        header = _read_header(read, size, path, index, offset)
+        n_header_bytes += header.n_bytes
+        if n_header_bytes > MAX_HEADER_BYTES:
+            raise header.error(f"headers of more than {MAX_HEADER_BYTES:,} bytes")
+        hdu = describe(header, index, offset + header.n_bytes)
+        if hdu.offset + hdu.padded_bytes > size:
+            missing = hdu.offset + hdu.padded_bytes - size
+            raise header.error(f"cut off: {missing:,} bytes are missing at the end of the file; fetch it again")
+        if verify:
+            check_checksum(hdu)
+        yield hdu
+        offset = hdu.offset + hdu.padded_bytes
+        if offset == size:
+            return
+    raise InputError(path, f"more than {MAX_HDUS} HDUs")
+
+
+def by_name(hdus: Iterable[HDU], path: object) -> dict[str, HDU]:
+    """Return the HDUs that have a name; InputError if two have the same."""
+    named: dict[str, HDU] = {}
+    for hdu in hdus:
+        if hdu.name in named:
+            raise InputError(path, f"HDU name {hdu.name[:40]} stands twice")
+        if hdu.name:
+            named[hdu.name] = hdu
+    return named
+
+
+def _check_start(read: Read, size: int, path: object) -> None:
+    if size == 0:
+        raise InputError(path, "is empty")
+    start = read(0, min(size, 80))
+    for magic, what in _FOREIGN:
+        if start.startswith(magic):
+            raise InputError(path, f"not a FITS file but {what}")
+    if start.lstrip()[:1] == b"<":
+        raise InputError(path, "not a FITS file but an HTML or XML page; fetch it again")
+    if not start.startswith(b"SIMPLE  ="):
+        raise InputError(path, "not a FITS file (it does not begin with SIMPLE)")
+
+
+def _read_header(read: Read, size: int, path: object, index: int, offset: int) -> Header:
+    where = f"HDU {index}"
+    raw = b""
+    for _ in range(MAX_HEADER_BLOCKS):
+        if offset + len(raw) + BLOCK > size:
+            raise InputError(path, "cut off inside a header; fetch the file again", where=where)
+        block = read(offset + len(raw), BLOCK)
+        if not raw and not block.startswith((b"SIMPLE  =", b"XTENSION=")[min(index, 1)]):
+            raise InputError(path, "what follows the HDU before is not an HDU: damaged", where=where)
+        raw += block
+        if end_of_header(block):
+            break
+    else:
+        raise InputError(path, "a header without END", where=where)
+    header = Header(raw, path, where)
+    header.where = header.shown("EXTNAME")[:40] or where
+    return header
 
 
 def _open_regular(path: Path) -> int:

@@ -48,6 +48,7 @@ class Header:
 
     def __init__(self, raw: bytes, path: object, where: str) -> None:
         self.path, self.where = path, where
+        self.raw = raw
         self.n_bytes = len(raw)
         self.raw_sum = data_sum(raw)
         self._cards: dict[str, bytes] = {}

@@ -7,12 +7,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from qad.desi.cards import Cards, header_block, sealed
+from qad.desi.checksum import DataSum
 from qad.desi.datamodel import TableColumn
+from qad.desi.header import BLOCK
 
-BLOCK = 2880
 _BITPIX = {"float64": -64, "float32": -32, "int32": 32}
 _TABLE_TYPES = {"K": ">i8", "J": ">i4", "I": ">i2", "B": "u1", "D": ">f8", "E": ">f4"}
-Cards = Mapping[str, Any]
 
 
 def write_primary(file: BinaryIO, cards: Cards) -> None:
@@ -82,17 +83,15 @@ def _numpy_type(form: str) -> tuple[Any, ...]:
 def _write(file: BinaryIO, cards: Cards, parts: Iterable[np.ndarray]) -> None:
     """Write an HDU: room for the header, then the data, then the header with the sums that are known only now."""
     start = file.tell()
-    size = len(_header({**cards, "CHECKSUM": "0" * 16, "DATASUM": "0" * 10}))
-    file.write(bytes(size))
-    datasum = 0
+    header = header_block({**cards, "CHECKSUM": "0" * 16, "DATASUM": "0" * 10})
+    file.write(bytes(len(header)))
+    total = DataSum()
     for block in _blocks(parts):
         file.write(block)
-        datasum = _add(datasum, block)
+        total.add(block)
     end = file.tell()
-    header = _header({**cards, "CHECKSUM": "0" * 16, "DATASUM": str(datasum)})
-    checksum = encode_checksum(0xFFFFFFFF ^ _add(datasum, header))
     file.seek(start)
-    file.write(_header({**cards, "CHECKSUM": checksum, "DATASUM": str(datasum)}))
+    file.write(sealed(header, total.value))
     file.seek(end)
 
 
@@ -106,47 +105,3 @@ def _blocks(parts: Iterable[np.ndarray]) -> Iterator[bytes]:
         rest = data[whole:]
         yield data[:whole]
     yield rest + bytes(-total % BLOCK)
-
-
-def _add(total: int, data: bytes) -> int:
-    """Add 32-bit big-endian words in ones' complement (FITS standard 4.0, appendix J)."""
-    total += int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total
-
-
-def encode_checksum(value: int) -> str:
-    """Return a 32-bit sum as the 16 characters of a CHECKSUM card (FITS standard 4.0, appendix J.2)."""
-    excluded = {*range(0x3A, 0x41), *range(0x5B, 0x61)}
-    text = bytearray(16)
-    for i in range(4):
-        byte = value >> (24 - 8 * i) & 0xFF
-        quotient, remainder = divmod(byte, 4)
-        chars = [quotient + 0x30 + (remainder if j == 0 else 0) for j in range(4)]
-        while any(char in excluded for char in chars):
-            for j in (0, 2):
-                if chars[j] in excluded or chars[j + 1] in excluded:
-                    chars[j] += 1
-                    chars[j + 1] -= 1
-        for j, char in enumerate(chars):
-            text[4 * j + i] = char
-    return (text[-1:] + text[:-1]).decode("ascii")
-
-
-def _header(cards: Cards) -> bytes:
-    text = "".join(_card(key, value) for key, value in cards.items()) + "END".ljust(80)
-    return text.encode("ascii").ljust(-(-len(text) // BLOCK) * BLOCK)
-
-
-def _card(key: str, value: Any) -> str:
-    if isinstance(value, bool):
-        shown = ("T" if value else "F").rjust(20)
-    elif isinstance(value, int | float):
-        shown = f"{value!r}".rjust(20)
-    else:
-        shown = "'" + str(value).replace("'", "''").ljust(8) + "'"
-    card = f"{key:<8}= {shown}".ljust(80)
-    if len(card) > 80:
-        raise ValueError(f"the card {key} is longer than 80 characters")
-    return card

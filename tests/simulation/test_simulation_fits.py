@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from qad.desi.cards import encode_checksum
 from qad.desi.datamodel import TableColumn
-from qad.simulation.fits import encode_checksum, write_image, write_primary, write_table
+from qad.simulation.fits import write_image, write_primary, write_table
 
 
 def read_back(content: bytes) -> fits.HDUList:
