@@ -7,12 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+BYTES = "B"
+"""The unit of a task that counts bytes: they are shown as kB, MB, GB."""
+
 
 class Progress(Protocol):
     """How a stage tells of its progress; :mod:`qad.terminal.progress` shows it, :class:`NoProgress` does not."""
 
     def start(self, description: str, total: float | None = None, unit: str = "") -> None:
         """Begin a task of `total` units (None: unknown); ends the task before it."""
+
+    def expect(self, total: float) -> None:
+        """Say that the task is now thought to have `total` units."""
+
+    def tell(self, state: str) -> None:
+        """Say in a few words how the work stands, beside the count."""
 
     def advance(self, amount: float = 1) -> None:
         """Say that `amount` more units are done."""
@@ -25,6 +34,12 @@ class NoProgress:
     """A :class:`Progress` that says nothing."""
 
     def start(self, description: str, total: float | None = None, unit: str = "") -> None:
+        """Do nothing."""
+
+    def expect(self, total: float) -> None:
+        """Do nothing."""
+
+    def tell(self, state: str) -> None:
         """Do nothing."""
 
     def advance(self, amount: float = 1) -> None:
@@ -122,3 +137,12 @@ def add_counts(total: dict[str, float], more: Mapping[str, float]) -> dict[str, 
     for name, value in more.items():
         total[name] = total.get(name, 0) + value
     return total
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Return bytes as people read them: 512 B, 12.3 kB, 1.70 TB (powers of a thousand)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(n_bytes) < 999.5:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"

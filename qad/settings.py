@@ -36,16 +36,34 @@ class Fetch(Section):
     survey: list[str] = Field([], description="only these surveys (main, sv1, sv2, sv3, special, cmx); empty: all")
     program: list[str] = Field([], description="only these programs (dark, bright, backup, other); empty: all")
     healpix: list[int] = Field([], description="only these pixels (nside 64, nested); empty: all")
-    limit: int = Field(0, ge=0, description="stop after this many pixels; 0: no limit")
-    mode: Literal["files"] = Field(
-        "files", description="files: whole coadd and redrock files, verified by the release's SHA-256 lists"
+    pixels: str = Field(
+        "",
+        description="table of the pixels to fetch (FITS, Parquet, CSV): HEALPIX, with SURVEY and PROGRAM where it has them",
     )
+    tilepix: bool = Field(False, description="only the pixels that the source's own healpix/tilepix.fits names")
+    targets: str = Field(
+        "",
+        description="table of the targets to fetch (FITS, Parquet, CSV): TARGETID, or TARGET_RA and TARGET_DEC, with SURVEY, PROGRAM and HEALPIX where it has them; empty: by spectype and zwarn",
+    )
+    radius_arcsec: float = Field(
+        1.0, gt=0, le=60, description="how far a target may lie from a listed position, arcsec"
+    )
+    limit: int = Field(0, ge=0, description="stop after this many pixels; 0: no limit")
+    mode: Literal["rows", "hdus", "files"] = Field(
+        "rows",
+        description="how much of the coadds. rows: the wanted rows; hdus: all rows of pixels with wanted ones, without resolution matrices; files: all",
+    )
+    spectype: list[str] = Field(["QSO"], description="redrock classes whose rows are wanted")
+    zwarn: int = Field(0, ge=0, description="ZWARN bits that wanted rows may have set")
+    resolution: bool = Field(False, description="the resolution matrices too: five times the bytes")
     endpoint_url: str = Field("", description="another S3 server; empty: AWS, or AWS_ENDPOINT_URL_S3")
     region: str = Field("us-west-2", description="region of the bucket")
     anonymous: bool = Field(True, description="send unsigned requests, as a public bucket takes them")
-    connections: int = Field(8, ge=1, le=256, description="files in flight")
-    part_mib: int = Field(8, ge=1, le=1024, description="size of one range request, MiB")
-    retries: int = Field(8, ge=0, le=100, description="attempts after the first, per request")
+    connections: int = Field(64, ge=1, le=256, description="requests under way at once; a quarter of them large ones")
+    part_mib: int = Field(16, ge=1, le=1024, description="longest range request of a whole file, MiB")
+    retries: int = Field(
+        8, ge=0, le=100, description="attempts after the first, per request; all requests share a budget of 500"
+    )
     timeout_s: float = Field(30.0, gt=0, description="seconds without a byte before a request is repeated")
     resume: bool = Field(True, description="continue partial files; false starts them again")
 

@@ -1,10 +1,12 @@
 """The coadded spectra of one healpix: fibermap, scores, and the cameras' flux, ivar and mask, rows as wanted.
 
-The resolution matrices, four fifths of a file, are never read.
+The resolution matrices, four fifths of a file, are never read.  A coadd that fetch has cut says so in its primary header.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from qad.desi.columns import matched_columns, read_columns
-from qad.desi.fits import FitsFile
+from qad.desi.fits import FitsFile, walk_hdus
+from qad.desi.header import Header
 from qad.errors import InputError
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
 
@@ -22,6 +25,28 @@ CAMERAS = ("b", "r", "z")
 """From blue to red."""
 WAVE_TOLERANCE = 1e-4
 """Å by which a stored wavelength may miss the grid (``desispec.coaddition.coadd_cameras``)."""
+ROWS, HDUS = "rows", "hdus"
+"""How a coadd was cut: to some of its rows, or to some HDUs with all rows."""
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What the primary header of a cut coadd tells of the cut.
+
+    Attributes
+    ----------
+    mode : str
+        :data:`ROWS` or :data:`HDUS`.
+    sha256 : str
+        Of the release's file that it was cut from; empty where no list told it.
+    selection : str
+        The rule that chose the rows.
+    """
+
+    mode: str
+    sha256: str
+    selection: str
 
 
 @dataclass(frozen=True)
@@ -93,6 +118,11 @@ class CoaddFile:
     def cameras(self) -> tuple[str, ...]:
         """The cameras that the file has."""
         return tuple(self._starts)
+
+    @property
+    def cut(self) -> Cut | None:
+        """How the file was cut; None if it is the release's own."""
+        return _cut_of(self._file.primary)
 
     def header_text(self, key: str) -> str:
         """Return a value of the primary header as text, empty if it is absent."""
@@ -186,3 +216,38 @@ class CoaddFile:
     def error(self, hdu: str, reason: str) -> InputError:
         """Return the error that names this file and an HDU."""
         return InputError(self.path, reason, where=hdu)
+
+
+def read_cut(path: Path) -> Cut | None:
+    """Return how a coadd was cut, from its primary header alone; None if it is the release's own.
+
+    Also None if that header cannot be read: opening the file tells what is wrong with it.
+
+    Raises
+    ------
+    InputError
+        If the header says that the file was cut, but its cards of that are damaged.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        size = os.fstat(descriptor).st_size
+        header = next(walk_hdus(lambda offset, n_bytes: os.pread(descriptor, n_bytes, offset), size, path)).header
+    except (InputError, OSError):
+        return None
+    finally:
+        os.close(descriptor)
+    return _cut_of(header)
+
+
+def _cut_of(header: Header) -> Cut | None:
+    if "QADMODE" not in header:
+        return None
+    mode, sha256 = header.text("QADMODE"), header.text("QADSHA", "")
+    if mode not in (ROWS, HDUS):
+        raise header.error(f"QADMODE is {mode[:20]!r}, expected {ROWS} or {HDUS}: damaged; fetch the file again")
+    if sha256 and not _SHA256.match(sha256):
+        raise header.error(f"QADSHA is not a SHA-256: {sha256[:20]!r}: damaged; fetch the file again")
+    return Cut(mode, sha256, header.shown("QADSEL"))

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qad.desi.coadd import CAMERAS, CoaddFile
+from qad.desi.coadd import CAMERAS, ROWS, CoaddFile
 from qad.desi.columns import TEXT
 from qad.desi.redrock import Redshifts, read_redshifts
+from qad.errors import InputError
 from qad.extraction.cameras import merge_cameras
 from qad.extraction.clean import Cleaned, clean_camera, median_snr
 from qad.extraction.scalars import add_place, complete_positions, fiberstatus_of, read_scalars
-from qad.extraction.select import Selection, select_rows
-from qad.schema import SPECTRA
+from qad.extraction.select import NOT_IN_COADD, Selection, select_rows
+from qad.schema import N_WAVE, SPECTRA
 from qad.settings import Extract
 from qad.work.units import Pixel
 
@@ -37,6 +38,8 @@ class Extracted:
     notes : list of str
         What a person should know, such as a header that names another pixel.
     specprod : str
+    is_complete : bool
+        False if the coadd was cut, and lacks rows that the settings want: the whole file would give another table.
     """
 
     table: pa.Table
@@ -44,6 +47,7 @@ class Extracted:
     duplicates: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     specprod: str = ""
+    is_complete: bool = True
 
 
 def extract_pixel(pixel: Pixel | None, coadd_path: Path, redrock_path: Path, settings: Extract) -> Extracted:
@@ -57,18 +61,59 @@ def extract_pixel(pixel: Pixel | None, coadd_path: Path, redrock_path: Path, set
     redshifts = read_redshifts(redrock_path, settings.verify_datasum)
     with CoaddFile(coadd_path, settings.verify_datasum) as coadd:
         selection = _select(coadd, redshifts, settings)
-        counts = {"rows_in": selection.n_rows, **{f"dropped.{name}": n for name, n in selection.dropped.items()}}
+        counts = _counts(selection)
         columns = read_scalars(coadd, redshifts, selection)
         complete_positions(columns, coadd, redrock_path, settings.verify_datasum)
         add_place(columns, coadd, pixel)
         spectra, n_impossible = _spectra(coadd, selection, settings)
-        notes = _disagreements(coadd, pixel) if pixel else []
+        missing = _missing_rows(coadd, selection)
+        notes = (_disagreements(coadd, pixel) if pixel else []) + missing
         specprod = coadd.specprod()
     table = _table({**columns, **spectra}, counts)
     counts["rows_out"] = table.num_rows
-    for name, n in (("duplicate_targets", len(selection.duplicates)), ("pixels_impossible", n_impossible)):
-        counts |= {name: n} if n else {}
-    return Extracted(table, counts, selection.duplicates, notes, specprod)
+    counts |= {"pixels_impossible": n_impossible} if n_impossible else {}
+    return Extracted(table, counts, selection.duplicates, notes, specprod, is_complete=not missing)
+
+
+def extract_without_coadd(coadd_path: Path, redrock_path: Path, settings: Extract) -> Extracted:
+    """Return the empty table of a healpix in which redrock knows no wanted row: fetch leaves its coadd where it is.
+
+    Raises
+    ------
+    InputError
+        If the redrock file is damaged, or has a row that is wanted.
+    """
+    from qad.storage.parquet import make_table
+
+    redshifts = read_redshifts(redrock_path, settings.verify_datasum)
+    selection = select_rows(redshifts, np.empty(0, np.int64), None, np.empty(0, np.int32), settings)
+    n_wanted = selection.dropped.get(NOT_IN_COADD, 0)
+    if n_wanted:
+        raise InputError(
+            coadd_path,
+            f"no such file, and {redrock_path.name} has {n_wanted} wanted row{'s'[: n_wanted > 1]}; run `qad fetch` again, "
+            "with the --spectype, --zwarn or --targets that are wanted here",
+        )
+    required = [column for column in SPECTRA.columns if not column.nullable]
+    table = make_table(SPECTRA, {column.name: np.empty((0, N_WAVE)) if column.is_vector else [] for column in required})
+    return Extracted(table, {**_counts(selection), "rows_out": 0}, selection.duplicates)
+
+
+def _counts(selection: Selection) -> dict[str, int]:
+    counts = {"rows_in": selection.n_rows, **{f"dropped.{name}": n for name, n in selection.dropped.items()}}
+    return {**counts, "duplicate_targets": len(selection.duplicates)} if selection.duplicates else counts
+
+
+def _missing_rows(coadd: CoaddFile, selection: Selection) -> list[str]:
+    """Say which rows a cut does not hold although they are wanted; of the release's own file nothing else is to be had."""
+    n_missing = selection.dropped.get(NOT_IN_COADD, 0)
+    if not n_missing or coadd.cut is None or coadd.cut.mode != ROWS:
+        return []
+    return [
+        f"{n_missing} wanted row{'s'[: n_missing > 1]} not in {coadd.path.name}, which was fetched for "
+        f"{coadd.cut.selection or 'some rows'} alone; `qad fetch` with the fitting --spectype, --zwarn or --targets gets "
+        "the rest"
+    ]
 
 
 def _select(coadd: CoaddFile, redshifts: Redshifts, settings: Extract) -> Selection:

@@ -5,21 +5,27 @@ else.  In this order a file's hash comes from
 
 1. the unit's receipt, if size and time are those it had when it was hashed;
 2. fetch's receipt in the same folder, under the same condition: fetch has verified the bytes;
-3. for a large file, the release's own SHA-256 list in the same folder, if the list is not older than the file;
-   the HDUs that are read are checked against their DATASUM besides;
+3. for a large file of the release, the release's own SHA-256 list in the same folder, if the list is not older than
+   the file; the HDUs that are read are checked against their DATASUM besides;
 4. the bytes.
 
 ``--verify`` always takes the bytes.
+
+A file has an origin besides: the release's file that it is or, as its header tells of a coadd that fetch has cut, that
+it was cut from.  Tables name origins, so they are the same whatever was fetched.  A coadd that fetch left out, as its
+pixel has no quasar, has its origin from the list and nothing else.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from qad.desi.coadd import Cut, read_cut
 from qad.errors import InputError
 from qad.storage import receipts
 from qad.storage.provenance import hash_file
@@ -28,59 +34,137 @@ FETCH_RECEIPT = ".qad-fetch.json"
 LARGE_BYTES = 16 << 20
 """Files up to this size are hashed in about 10 ms; none needs a voucher."""
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](?:\./)?([^/\0]+)\Z")
+_LIST_NAME = re.compile(r"redux_([a-z0-9]+)_healpix_")
 _MAX_LIST_BYTES = 1 << 20
 
 
-class Identity(NamedTuple):
-    """The SHA-256 of a unit's files, which of them were read for it, and notes on what the release's list says else."""
+@dataclass(frozen=True)
+class Identity:
+    """What the files of a unit are.
 
+    Attributes
+    ----------
+    paths : list of Path
+        Those that are there.
+    hashes : list of str
+        SHA-256 of their bytes.
+    origins : dict of str to str
+        SHA-256 of the release's files that they are or were cut from, by file name; and of one that was left out.
+    n_absent : int
+        Files that are not there.
+    read : list of Path
+        Files that were read to hash them.
+    notes : list of str
+        What is not as the release's list says.
+    """
+
+    paths: list[Path]
     hashes: list[str]
+    origins: dict[str, str]
+    n_absent: int
     read: list[Path]
     notes: list[str]
 
+    @property
+    def own(self) -> dict[str, str]:
+        """The origins, but a cut's own hash in place of its origin."""
+        return self.origins | {path.name: sha256 for path, sha256 in zip(self.paths, self.hashes, strict=True)}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every file is there and is its own origin."""
+        return not self.n_absent and self.own == self.origins
+
+
+class _File(NamedTuple):
+    """SHA-256 of a file's bytes (empty: it is not there) and of its origin (empty: unknown), and how they were found."""
+
+    path: Path
+    sha256: str
+    origin: str
+    is_read: bool = False
+    note: str = ""
+
+
+_Memory = Mapping[tuple[str, int, int], tuple[str, str]]
+
 
 def input_hashes(paths: Sequence[Path], receipt: Path, verify: bool) -> Identity:
-    """Return the SHA-256 of each file.
+    """Return what each file is.
 
     Raises
     ------
     InputError
-        If a file cannot be read.
+        If a file cannot be read, or is a cut whose header is damaged.
     """
+    memory = {} if verify else _remembered(receipt)
+    return _gathered([_known(path, memory) or _first_look(path, verify) for path in paths])
+
+
+def known_hashes(paths: Sequence[Path], receipt: Path) -> Identity | None:
+    """Return what the unit's receipt remembers of files that have not changed; None if one has."""
+    memory = _remembered(receipt)
+    files = [file for path in paths if (file := _known(path, memory)) is not None]
+    return _gathered(files) if len(files) == len(paths) else None
+
+
+def listed_specprod(path: Path) -> str:
+    """Return the production that the SHA-256 list naming a file belongs to; empty if there is none."""
+    source = _find_listed(path)[1]
+    match = _LIST_NAME.match(source.name) if source else None
+    return match[1] if match else ""
+
+
+def _gathered(files: Sequence[_File]) -> Identity:
+    present = [file for file in files if file.sha256]
+    return Identity(
+        [file.path for file in present],
+        [file.sha256 for file in present],
+        {file.path.name: file.origin for file in files if file.origin},
+        len(files) - len(present),
+        [file.path for file in files if file.is_read],
+        [file.note for file in files if file.note],
+    )
+
+
+def _remembered(receipt: Path) -> dict[tuple[str, int, int], tuple[str, str]]:
+    """Return hash and origin by path, size and time; a receipt that names no origins is of files that had no other."""
+    origins = receipts.read_receipt(receipt).get("origins")
+    names = origins if isinstance(origins, dict) else {}
     known = receipts.remembered(receipt)
-    found = Identity([], [], [])
-    for path in paths:
-        status = _status(path)
-        sha256 = None if verify else known.get((str(path), status.st_size, status.st_mtime_ns))
-        if sha256 is None:
-            sha256, is_read, note = _first_hash(path, status, verify)
-            found.read.extend([path] if is_read else [])
-            found.notes.extend([note] if note else [])
-        found.hashes.append(sha256)
-    return found
+    return {key: (sha256, str(names.get(Path(str(key[0])).name, sha256))) for key, sha256 in known.items()}
 
 
-def known_hashes(paths: Sequence[Path], receipt: Path) -> list[str] | None:
-    """Return the SHA-256 that the unit's receipt remembers of files that have not changed; None if one has."""
-    known = receipts.remembered(receipt)
-    found = [known.get((str(path), (status := _status(path)).st_size, status.st_mtime_ns)) for path in paths]
-    return None if None in found else [str(sha256) for sha256 in found]
+def _known(path: Path, memory: _Memory) -> _File | None:
+    """Return what is known of a file without opening it; one that is not there needs no opening."""
+    status = _status(path)
+    if status is None:
+        return _File(path, "", _find_listed(path)[0])
+    found = memory.get((str(path), status.st_size, status.st_mtime_ns))
+    return _File(path, *found) if found else None
 
 
-def _first_hash(path: Path, status: os.stat_result, verify: bool) -> tuple[str, bool, str]:
-    """Return a file's SHA-256, whether its bytes were read, and a note if it is not what the release's list says."""
-    vouched = "" if verify else _of_fetch(path, status)
-    if vouched:
-        return vouched, False, ""
-    listed, is_newer = _of_list(path, status)
-    if listed and is_newer and status.st_size > LARGE_BYTES and not verify:
-        return listed, False, ""
+def _first_look(path: Path, verify: bool) -> _File:
+    """Return what a file is that nothing is known of."""
     try:
-        sha256 = hash_file(path)
+        status = path.stat()
+        cut = read_cut(path)
+        vouched = "" if verify else _of_fetch(path, status) or (_of_list(path, status) if cut is None else "")
+        sha256 = vouched or hash_file(path)
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from None
-    differs = bool(listed) and listed != sha256
-    return sha256, True, f"{path.name} is not the file of the release's SHA-256 list" if differs else ""
+    origin = sha256 if cut is None else cut.sha256 or sha256
+    return _File(path, sha256, origin, not vouched, "" if vouched else _contradiction(path, cut, origin))
+
+
+def _contradiction(path: Path, cut: Cut | None, origin: str) -> str:
+    """Return what to note if the release's list names another file than this one's origin."""
+    listed, _ = _find_listed(path)
+    if not listed or listed == origin or (cut is not None and not cut.sha256):
+        return ""
+    if cut is None:
+        return f"{path.name} is not the file of the release's SHA-256 list"
+    return f"{path.name} was cut from another file than that of the release's SHA-256 list"
 
 
 def _of_fetch(path: Path, status: os.stat_result) -> str:
@@ -95,24 +179,34 @@ def _of_fetch(path: Path, status: os.stat_result) -> str:
     return sha256 if isinstance(sha256, str) and len(sha256) == 64 else ""
 
 
-def _of_list(path: Path, status: os.stat_result) -> tuple[str, bool]:
-    """Return what the folder's list says of a file (empty: nothing), and whether the list is as new as the file."""
+def _of_list(path: Path, status: os.stat_result) -> str:
+    """Return what the folder's list says of a large file that is not newer than it."""
+    if status.st_size <= LARGE_BYTES:
+        return ""
+    listed, source = _find_listed(path)
+    return listed if source is not None and source.stat().st_mtime_ns >= status.st_mtime_ns else ""
+
+
+def _find_listed(path: Path) -> tuple[str, Path | None]:
+    """Return what the folder's SHA-256 list says of a file, and the list; empty and None if none names it."""
     for candidate in sorted(path.parent.glob("*.sha256sum")):
         try:
-            listed = candidate.stat()
-            if listed.st_size > _MAX_LIST_BYTES:
+            if candidate.stat().st_size > _MAX_LIST_BYTES:
                 continue
             lines = candidate.read_text("ascii").splitlines()
         except (OSError, UnicodeDecodeError):
             continue
         for match in map(_LINE.match, lines):
             if match is not None and match[2] == path.name:
-                return match[1], listed.st_mtime_ns >= status.st_mtime_ns
-    return "", False
+                return match[1], candidate
+    return "", None
 
 
-def _status(path: Path) -> os.stat_result:
+def _status(path: Path) -> os.stat_result | None:
+    """Return a file's status; None if it is not there."""
     try:
         return path.stat()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from None

@@ -11,6 +11,9 @@ from qad.desi.columns import first_rows
 from qad.desi.redrock import Redshifts
 from qad.settings import Extract
 
+NOT_IN_COADD = "not_in_coadd"
+"""Why a row is dropped that redrock and the settings want, and the coadd does not hold."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -56,9 +59,10 @@ def select_rows(
 
     Notes
     -----
-    A row is dropped for the first reason that applies: ``duplicate``, ``not_in_coadd``, ``spectype``, ``zwarn``,
-    ``objtype``, ``fiberstatus``, ``bad_z`` (not finite, or not above -1), ``z_range``; rows of the coadd alone are
-    ``not_in_redrock``.
+    A row is dropped for the first reason that applies: ``duplicate``, ``spectype``, ``zwarn``, ``bad_z`` (not finite, or
+    not above -1), ``z_range``, ``not_in_coadd``, ``objtype``, ``fiberstatus``; rows of the coadd alone are
+    ``not_in_redrock``.  What redrock alone can tell comes first: a coadd that was cut to its quasars counts as the whole
+    file does, and ``not_in_coadd`` is a row that is wanted as far as redrock knows it.
     """
     rows = first_rows(targetid, redshifts.targetid)
     z = redshifts.z
@@ -67,13 +71,13 @@ def select_rows(
     with np.errstate(invalid="ignore"):
         reasons = {
             "duplicate": ~is_first,
-            "not_in_coadd": rows < 0,
             "spectype": ~_is_in(redshifts.spectype, settings.spectype),
             "zwarn": (redshifts.zwarn & ~np.int64(settings.zwarn)) != 0,
-            "objtype": ~_taken(objtype, rows, settings.objtype),
-            "fiberstatus": _has_other_bits(fiberstatus, rows, settings.fiberstatus),
             "bad_z": ~(np.isfinite(z) & (z > -1)),
             "z_range": ~((z >= settings.z_min) & (z <= settings.z_max)),
+            NOT_IN_COADD: rows < 0,
+            "objtype": ~_taken(objtype, rows, settings.objtype),
+            "fiberstatus": _has_other_bits(fiberstatus, rows, settings.fiberstatus),
         }
     kept = np.ones(len(z), bool)
     dropped = {}

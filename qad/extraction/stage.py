@@ -14,7 +14,7 @@ from qad.config import Config
 from qad.desi import layout
 from qad.errors import InputError
 from qad.extraction.identity import input_hashes, known_hashes
-from qad.extraction.unit import Unit, check_pair, extract_unit, is_done
+from qad.extraction.unit import Unit, check_pair, extract_files, extract_unit, is_done
 from qad.results import Failure, RunOptions, StageResult, add_counts
 from qad.settings import Extract
 from qad.storage.atomic import remove_stale_parts
@@ -189,22 +189,17 @@ def _find_pairs(folder: Path) -> list[tuple[str, Pixel | None, Path, Path]]:
 
 
 def _plan(units: Sequence[Unit], settings: Extract, options: RunOptions) -> StageResult:
-    """Say what would be done, from sizes and times alone unless `verify` is set."""
+    """Say what would be done, from sizes and times unless `verify` is set; of pixels without a coadd from redrock."""
     todo, n_bytes, failures = 0, 0, []
     for unit in units:
         try:
-            check_pair(unit)
+            is_todo = _is_todo(unit, settings, options)
         except InputError as error:
             failures.append(Failure(unit.name, str(error)))
             continue
-        hashes = (
-            input_hashes(unit.inputs, unit.receipt, True).hashes
-            if options.verify
-            else known_hashes(unit.inputs, unit.receipt)
-        )
-        if options.force or hashes is None or not is_done(unit, settings, hashes):
+        if is_todo:
             todo += 1
-            n_bytes += sum(path.stat().st_size for path in unit.inputs)
+            n_bytes += sum(path.stat().st_size for path in unit.present)
     return StageResult(
         "extract",
         todo,
@@ -214,6 +209,17 @@ def _plan(units: Sequence[Unit], settings: Extract, options: RunOptions) -> Stag
         {"pixels": len(units), "bytes_in": n_bytes},
         dry_run=True,
     )
+
+
+def _is_todo(unit: Unit, settings: Extract, options: RunOptions) -> bool:
+    check_pair(unit)
+    paths, receipt = unit.inputs, unit.receipt
+    identity = input_hashes(paths, receipt, True) if options.verify else known_hashes(paths, receipt)
+    if not options.force and identity is not None and is_done(unit, settings, identity):
+        return False
+    if unit.present != unit.inputs:
+        extract_files(unit, settings)  # fails if the coadd is needed
+    return True
 
 
 def _ordered(counts: dict[str, float]) -> dict[str, float]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qad.desi import layout
 from qad.desi.fits import FitsFile
 from qad.errors import InputError
-from qad.extraction.identity import Identity, input_hashes
+from qad.extraction.identity import Identity, input_hashes, listed_specprod
 from qad.schema import N_WAVE, SPECTRA, WAVE_START, WAVE_STEP
 from qad.settings import Extract
 from qad.storage import receipts
 from qad.storage.parquet import read_metadata, read_table, write_table
 from qad.storage.provenance import InputFile, Provenance
 from qad.work.units import Pixel
+
+if TYPE_CHECKING:
+    from qad.extraction.healpix import Extracted
 
 WAVE = {"start": WAVE_START, "step": WAVE_STEP, "n": N_WAVE, "unit": "Angstrom", "frame": "vacuum, barycentric"}
 CHOICE = ("source", "survey", "program", "healpix", "limit")
@@ -44,10 +48,14 @@ class Unit:
         return [self.coadd, self.redrock]
 
     @property
-    def input_names(self) -> list[str]:
-        """Their names below the production, the same wherever the release lies."""
+    def present(self) -> list[Path]:
+        """Those of them that are there."""
+        return [path for path in self.inputs if path.exists()]
+
+    def named(self, hashes: Mapping[str, str]) -> list[InputFile]:
+        """Return files by their names below the production, the same wherever the release lies."""
         folder = "" if self.pixel is None else f"{layout.pixel_key('healpix', self.pixel)}/"
-        return [f"{folder}{path.name}" for path in self.inputs]
+        return [InputFile(f"{folder}{name}", sha256) for name, sha256 in hashes.items()]
 
 
 @dataclass(frozen=True)
@@ -63,34 +71,48 @@ class UnitReport:
 def extract_unit(unit: Unit, settings: Extract, force: bool = False, verify: bool = False) -> UnitReport:
     """Extract one unit unless its table is there and was made from the same inputs with the same settings."""
     check_pair(unit)
-    before = receipts.stat_inputs(unit.inputs)
+    before = receipts.stat_inputs(unit.present)
     identity = input_hashes(unit.inputs, unit.receipt, verify)
-    if not force and is_done(unit, settings, identity.hashes):
-        return _skipped(unit, settings, identity.hashes)
+    if not force and is_done(unit, settings, identity):
+        return _skipped(unit, settings, identity)
     try:
         report = _write_unit(unit, settings, before, identity)
     except InputError as error:
         stays = f" ({unit.output.name} of an earlier run stays)" if unit.output.is_file() else ""
         raise InputError(error.path, error.reason + stays, error.where) from None
-    _remember(unit, settings, identity.hashes, report)
+    _remember(unit, settings, identity, report)
     return report
 
 
-def _write_unit(unit: Unit, settings: Extract, before: list[dict[str, Any]], identity: Identity) -> UnitReport:
-    from qad.extraction.healpix import extract_pixel
+def extract_files(unit: Unit, settings: Extract) -> Extracted:
+    """Return what a unit's files give, and write nothing.
 
+    Raises
+    ------
+    InputError
+        If one of the files is damaged, or the coadd is not there although it is needed.
+    """
+    from qad.extraction.healpix import extract_pixel, extract_without_coadd
+
+    if unit.coadd.exists():
+        return extract_pixel(unit.pixel, unit.coadd, unit.redrock, settings)
+    return replace(extract_without_coadd(unit.coadd, unit.redrock, settings), specprod=_specprod(unit))
+
+
+def _write_unit(unit: Unit, settings: Extract, before: list[dict[str, Any]], identity: Identity) -> UnitReport:
     if settings.verify_datasum:
         for path in identity.read:  # nobody vouches for it, and its bytes are in memory now
             with FitsFile(path) as file:
                 file.check_data()
-    extracted = extract_pixel(unit.pixel, unit.coadd, unit.redrock, settings)
-    if receipts.stat_inputs(unit.inputs) != before:
+    extracted = extract_files(unit, settings)
+    if receipts.stat_inputs(unit.present) != before:
         raise InputError(unit.coadd.parent, "a file changed while it was read; run again")
-    inputs = [InputFile(name, sha256) for name, sha256 in zip(unit.input_names, identity.hashes, strict=True)]
+    # a cut that lacks wanted rows must not pass for the whole file, which would then seem to be done
+    named = identity.origins if extracted.is_complete else identity.own
     provenance = Provenance(
         "extract",
         content_settings(settings),
-        inputs,
+        unit.named(named),
         release=layout.RELEASES.get(extracted.specprod, ""),
         specprod=extracted.specprod,
         wave=WAVE,
@@ -100,21 +122,28 @@ def _write_unit(unit: Unit, settings: Extract, before: list[dict[str, Any]], ide
     return UnitReport(False, dict(extracted.counts), duplicates, identity.notes + extracted.notes)
 
 
-def _skipped(unit: Unit, settings: Extract, hashes: Sequence[str]) -> UnitReport:
+def _specprod(unit: Unit) -> str:
+    """Return the production of a pixel whose coadd was left out: redrock's header does not tell it."""
+    above = unit.coadd.absolute().parents
+    return listed_specprod(unit.coadd) or (layout.specprod_of(above[4]) if len(above) > 4 else "")
+
+
+def _skipped(unit: Unit, settings: Extract, identity: Identity) -> UnitReport:
     """Report a finished unit from its receipt; without one (it is only a memory) from the table."""
     receipt = receipts.read_receipt(unit.receipt)
     if receipt.get("settings") == content_settings(settings):
         return UnitReport(True, receipt.get("counts", {}), receipt.get("duplicates", []), receipt.get("notes", []))
     report = UnitReport(True, {"rows_out": read_table(unit.output, SPECTRA, ["targetid"]).num_rows})
-    _remember(unit, settings, hashes, report)
+    _remember(unit, settings, identity, report)
     return report
 
 
-def _remember(unit: Unit, settings: Extract, hashes: Sequence[str], report: UnitReport) -> None:
+def _remember(unit: Unit, settings: Extract, identity: Identity, report: UnitReport) -> None:
     receipts.write_receipt(
         unit.receipt,
-        unit.inputs,
-        list(hashes),
+        identity.paths,
+        identity.hashes,
+        origins=identity.origins,
         settings=content_settings(settings),
         counts=report.counts,
         duplicates=report.duplicates,
@@ -122,20 +151,31 @@ def _remember(unit: Unit, settings: Extract, hashes: Sequence[str], report: Unit
     )
 
 
-def is_done(unit: Unit, settings: Extract, hashes: Sequence[str]) -> bool:
-    """Whether the unit's table exists, opens, and names these inputs and settings."""
+def is_done(unit: Unit, settings: Extract, identity: Identity) -> bool:
+    """Whether the unit's table exists, opens, and names these inputs and settings.
+
+    A table names the release's files.  Where something else is there - a coadd that was cut, or none - the unit's
+    receipt must remember besides that the table was made from just these bytes.
+    """
     if not unit.output.is_file():
         return False
     try:
         metadata = read_metadata(unit.output, SPECTRA)
     except InputError:
         return False
-    inputs = [{"name": name, "sha256": sha256} for name, sha256 in zip(unit.input_names, hashes, strict=True)]
+    named = [[asdict(file) for file in unit.named(hashes)] for hashes in (identity.origins, identity.own)]
     return (
         metadata.get("qad.table") == SPECTRA.tag
-        and metadata.get("qad.inputs") == inputs
+        and metadata.get("qad.inputs") in named
         and metadata.get("qad.config") == content_settings(settings)
+        and (identity.is_whole or _is_remembered(unit, settings, identity))
     )
+
+
+def _is_remembered(unit: Unit, settings: Extract, identity: Identity) -> bool:
+    receipt = receipts.read_receipt(unit.receipt)
+    known = list(receipts.remembered(unit.receipt).values())
+    return known == identity.hashes and receipt.get("settings") == content_settings(settings)
 
 
 def content_settings(settings: Extract) -> dict[str, Any]:
@@ -144,8 +184,9 @@ def content_settings(settings: Extract) -> dict[str, Any]:
 
 
 def check_pair(unit: Unit) -> None:
-    """Raise InputError unless both files of a unit are there."""
+    """Raise InputError unless both files of a unit are there, or redrock's alone: fetch may leave a coadd out."""
     for path, other in ((unit.coadd, unit.redrock), (unit.redrock, unit.coadd)):
-        if not path.is_file():
+        is_left_out = path == unit.coadd and other.is_file() and not os.path.lexists(path)
+        if not path.is_file() and not is_left_out:
             beside = f"; {other.name} is there" if other.is_file() else f"; nor is {other.name}"
             raise InputError(path, f"no such file{beside}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from email.message import Message
 from typing import Any
 
 from qad.errors import InputError, QadError
@@ -19,7 +21,7 @@ _OF_OBJECT: dict[int, tuple[type[QadError], str]] = {
 }
 
 
-def check_part(answer: Any, file: RemoteFile, start: int, stop: int) -> None:
+def check_part(status: int, headers: Message, file: RemoteFile, start: int, stop: int) -> None:
     """Raise unless the head of an answer is that of the range [start, stop) of the listed object.
 
     Raises
@@ -29,20 +31,33 @@ def check_part(answer: Any, file: RemoteFile, start: int, stop: int) -> None:
     ChangedError
         If it is of another version.
     """
-    meta = answer["ResponseMetadata"]
-    if meta["HTTPStatusCode"] != 206:
+    if status != 206:
         raise TransientError(
-            f"the server answered {meta['HTTPStatusCode']} ({answer.get('ContentType', 'no type')}) to a range request: "
+            f"the server answered {status} ({headers.get('Content-Type', 'no type')}) to a range request: "
             "is a proxy or login page in between?"
         )
     wanted = f"bytes {start}-{stop - 1}/{file.size}"
-    if answer.get("ContentRange") != wanted:
-        raise TransientError(f"the server sent {answer.get('ContentRange')!r} for {wanted!r}")
-    if answer.get("ContentLength") != stop - start:
-        raise TransientError(f"the server announced {answer.get('ContentLength')} bytes for a range of {stop - start}")
-    etag = answer.get("ETag", "").strip('"')
+    if headers.get("Content-Range") != wanted:
+        raise TransientError(f"the server sent {headers.get('Content-Range')!r} for {wanted!r}")
+    if headers.get("Content-Length") != str(stop - start):
+        raise TransientError(
+            f"the server announced {headers.get('Content-Length')} bytes for a range of {stop - start}"
+        )
+    if headers.get("Content-Encoding", "identity") not in ("identity", "", "aws-chunked"):
+        raise TransientError(f"the server sent the range encoded as {headers.get('Content-Encoding')}")
+    etag = headers.get("ETag", "").strip('"')
     if etag != file.etag:
         raise ChangedError(f"the object changed at the source (ETag {etag or 'missing'} after {file.etag})")
+
+
+def parsed_error(status: int, headers: Message, body: bytes) -> dict[str, Any]:
+    """Return an error answer the way botocore parses one, for :func:`refusal`."""
+    text = body.decode("utf-8", "replace")
+    found = {
+        name: (re.search(rf"<{name}>([^<]{{0,500}})</{name}>", text) or ("", ""))[1] for name in ("Code", "Message")
+    }
+    kept = {name.lower(): value for name, value in headers.items()}
+    return {"Error": found, "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": kept}}
 
 
 def refusal(response: Any, url: str, key: str) -> QadError:
@@ -60,7 +75,7 @@ def refusal(response: Any, url: str, key: str) -> QadError:
     details, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
     code, status = str(details.get("Code", "")), int(meta.get("HTTPStatusCode", 0))
     if status >= 500 or status == 429 or code in _BUSY:
-        return TransientError(f"the server answered {status} {code}".strip(), retry_after(meta))
+        return TransientError(f"the server answered {status} {code}".strip(), retry_after(meta), status in (429, 503))
     of_source = _refusal_of_source(status, code)
     if of_source:
         return InputError(url, of_source)

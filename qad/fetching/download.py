@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
-import os
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, local
 
-from qad.errors import QadError
 from qad.fetching.checksums import MismatchError
+from qad.fetching.line import Line
+from qad.fetching.partial import SUFFIX, Buffer, Partial, open_partial, partial_path, remove_partials
 from qad.fetching.receipt import regular_status
 from qad.fetching.retry import Patience
-from qad.fetching.source import DeniedError, RemoteFile, Source, TransientError
-from qad.storage.atomic import storage_errors, sync
+from qad.fetching.source import DeniedError, RemoteFile, Source, SourceError, TransientError
+from qad.fetching.threads import Crew
+from qad.storage.atomic import check_space, storage_errors
 
-BUFFER_BYTES = 256 << 10
+STOP_TICK_S = 0.2
+
+BUFFER_BYTES = 512 << 10
 HASH_BUFFER_BYTES = 1 << 20
 PROGRESS_BYTES = 64 << 10
 """An attempt that brought at least this much gives the retry budget back."""
 MAX_ROUNDS = 3
 """How often a file whose bytes do not agree with their checksum is fetched before it is given up."""
+_of_thread = local()
 
 
 @dataclass
@@ -57,6 +60,8 @@ class Transfer:
     ----------
     source : Source
     patience : Patience
+    line : Line
+    crew : Crew
     part_bytes : int
         Size of one range request.
     resume : bool
@@ -66,6 +71,8 @@ class Transfer:
 
     source: Source
     patience: Patience
+    line: Line
+    crew: Crew
     part_bytes: int
     resume: bool
     meter: Meter
@@ -79,7 +86,7 @@ class Hashes:
         # not for security: S3 gives the MD5 of an object as its ETag
         self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
 
-    def update(self, data: memoryview) -> None:
+    def update(self, data: Buffer) -> None:
         """Take the next bytes."""
         self._sha256.update(data)
         if self._md5 is not None:
@@ -104,7 +111,9 @@ def download(transfer: Transfer, file: RemoteFile, final: Path, verify: Verify, 
     """Fetch `file` as `final`, and return its SHA-256 and how it was verified.
 
     The bytes wait as ``.<name>.<key>.qad-part``, where the key is a hash of ETag and size: another version of the
-    object can never continue them.  A killed process leaves that file, and the next one goes on from its last byte.
+    object can never continue them.  Parts of a large file that other threads bring wait beside it, with their first
+    byte in the name.  What such a file holds is its size: a killed process leaves it, and the next one goes on from its
+    last byte.
 
     Raises
     ------
@@ -115,13 +124,17 @@ def download(transfer: Transfer, file: RemoteFile, final: Path, verify: Verify, 
         The partial file is kept.
     """
     before = ""
+    place = partial_path(final, file)
+    if not transfer.resume and file.size > transfer.part_bytes:
+        remove_partials(final.parent, place.name.removesuffix(SUFFIX))
     for _ in range(MAX_ROUNDS):
-        with storage_errors(final), _partial(transfer, file, final) as (descriptor, path):
-            hashes = _fill(transfer, file, descriptor, with_md5)
+        with storage_errors(final), open_partial(place, transfer.resume) as partial:
+            with transfer.line.file(file.size, transfer.patience.check):
+                hashes = _Filling(transfer, file, partial, with_md5).fill()
             try:
-                verified = verify(hashes, path)
+                verified = verify(hashes, partial.path)
             except MismatchError as error:
-                path.unlink(missing_ok=True)
+                partial.path.unlink(missing_ok=True)
                 # the same bytes twice were not spoilt on the way
                 if hashes.sha256 == before:
                     raise MismatchError(
@@ -129,116 +142,173 @@ def download(transfer: Transfer, file: RemoteFile, final: Path, verify: Verify, 
                     ) from None
                 before, mismatch = hashes.sha256, error
                 continue
-            _commit(descriptor, path, final, file.size)
+            partial.commit(final, file.size)
             return hashes.sha256, verified
     raise MismatchError(
         f"{mismatch}; other bytes came each of {MAX_ROUNDS} times: is something in between spoiling them?"
     )
 
 
-def partial_path(final: Path, file: RemoteFile) -> Path:
-    """Return where the bytes of this version of a file wait."""
-    key = hashlib.sha256(f"{file.etag} {file.size}".encode()).hexdigest()[:16]
-    return final.with_name(f".{final.name}.{key}.qad-part")
+def read_range(
+    transfer: Transfer, file: RemoteFile, start: int, stop: int, take: Callable[[memoryview, int], None]
+) -> None:
+    """Give the bytes [start, stop) of a file to `take`, piece by piece in order, each with its offset.
 
-
-def remove_partials(final: Path, but: Path | None = None) -> None:
-    """Remove what is left of other versions of a file."""
-    with storage_errors(final):
-        for path in final.parent.glob(f".{final.name}.*.qad-part"):
-            if path != but:
-                path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _partial(transfer: Transfer, file: RemoteFile, final: Path) -> Iterator[tuple[int, Path]]:
-    """Open the partial file for this process alone."""
-    path = partial_path(final, file)
-    remove_partials(final, but=path if transfer.resume and not path.is_symlink() else None)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):  # any other: a file system without locks
-                raise QadError("another process is fetching it; run again when that one is done") from None
-        yield descriptor, path
-    finally:
-        os.close(descriptor)
-
-
-def _fill(transfer: Transfer, file: RemoteFile, descriptor: int, with_md5: bool) -> Hashes:
-    """Bring the partial file to its full size, and return the hashes of all its bytes."""
-    hashes = Hashes(with_md5)
-    offset = _take_up(transfer, file, descriptor, hashes)
-    buffer = memoryview(bytearray(BUFFER_BYTES))
+    A request that fails is repeated from the byte after the last piece.
+    """
     attempts = transfer.patience.attempts()
     was_denied = False
-    while offset < file.size:
-        began = offset
-        stop = min(offset + transfer.part_bytes, file.size)
+    while start < stop:
+        began = start
         try:
-            with closing(_pieces(transfer, file, offset, stop, buffer)) as pieces:
+            with closing(_pieces(transfer, file, start, stop)) as pieces:
                 for piece in pieces:
-                    _write(descriptor, piece, offset)
-                    hashes.update(piece)
-                    offset += len(piece)
-                    transfer.meter.add(received=len(piece))
+                    take(piece, start)
+                    start += len(piece)
         except (TransientError, DeniedError) as error:
             if isinstance(error, DeniedError) and was_denied:
                 raise
             was_denied = isinstance(error, DeniedError)
             passing = error if isinstance(error, TransientError) else TransientError(str(error))
-            attempts.failed(passing, progressed=offset - began >= PROGRESS_BYTES)
-        else:
-            attempts = transfer.patience.attempts()
-    return hashes
+            attempts.failed(passing, progressed=start - began >= PROGRESS_BYTES)
 
 
-def _pieces(
-    transfer: Transfer, file: RemoteFile, start: int, stop: int, buffer: memoryview
-) -> Generator[memoryview, None, None]:
-    """Yield the bytes [start, stop) of a file as they come; each piece is overwritten by the next."""
+def _pieces(transfer: Transfer, file: RemoteFile, start: int, stop: int) -> Generator[memoryview, None, None]:
+    """Yield the bytes [start, stop) of a file as they come, each piece overwritten by the next."""
     transfer.patience.check()
+    buffer = _own_buffer()
     with transfer.source.open(file, start, stop) as body:
         transfer.patience.answered()
         while start < stop:
-            n_got = body.readinto(buffer[: stop - start])
-            if n_got == 0:
+            n_bytes = body.readinto(buffer[: stop - start])
+            if not n_bytes:
                 raise TransientError(f"the connection ended {stop - start:,} bytes early")
-            yield buffer[:n_got]
-            start += n_got
+            transfer.meter.add(received=n_bytes)
+            yield buffer[:n_bytes]
+            start += n_bytes
             transfer.patience.check()
 
 
-def _take_up(transfer: Transfer, file: RemoteFile, descriptor: int, hashes: Hashes) -> int:
-    """Hash what an earlier run left, and return how much that is."""
-    size = os.fstat(descriptor).st_size
-    if size > file.size:
-        os.ftruncate(descriptor, 0)
-        return 0
-    buffer = memoryview(bytearray(HASH_BUFFER_BYTES))
-    offset = 0
-    while offset < size and (n_read := os.preadv(descriptor, [buffer], offset)):
-        transfer.patience.check()
-        hashes.update(buffer[:n_read])
-        offset += n_read
-    transfer.meter.add(resumed=offset)
-    return offset
+def _own_buffer() -> memoryview:
+    """Return the buffer of this thread: allocating one for each piece takes longer than filling it."""
+    buffer: memoryview | None = getattr(_of_thread, "buffer", None)
+    if buffer is None:
+        buffer = _of_thread.buffer = memoryview(bytearray(BUFFER_BYTES))
+    return buffer
 
 
-def _write(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        n_written = os.pwrite(descriptor, data, offset)
-        data, offset = data[n_written:], offset + n_written
+class _Filling:
+    """Bringing a partial file to its full size: its own thread from the front, others where they have a hand free."""
+
+    def __init__(self, transfer: Transfer, file: RemoteFile, partial: Partial, with_md5: bool) -> None:
+        self._transfer, self._file, self._partial = transfer, file, partial
+        self._hashes = Hashes(with_md5)
+        self._offset = 0
+
+    def fill(self) -> Hashes:
+        """Bring every byte that is missing, and return the hashes of all."""
+        self._take_up()
+        if self._file.size > self._transfer.part_bytes:
+            check_space(self._partial.path, self._file.size - self._offset)
+        segments = self._segments()
+        # from the end, where the thread of this file comes last
+        lent = self._transfer.crew.lend([segment.bring for segment in reversed(segments[1:])])
+        try:
+            for segment in segments:
+                if segment.claim():
+                    self._transfer.meter.add(resumed=segment.n_held)
+                    self._read(segment)
+                else:
+                    segment.wait()
+                    self._copy(segment)
+                    if self._offset < segment.stop:  # whoever brought it has failed: see for ourselves
+                        self._read(segment)
+        finally:
+            lent.waiting.clear()
+        return self._hashes
+
+    def _take_up(self) -> None:
+        """Hash what an earlier run left."""
+        size = self._partial.size
+        if size > self._file.size:
+            self._partial.truncate()
+            return
+        for data in self._partial.chunks(0, size, self._transfer.patience.check):
+            self._hashes.update(data)
+            self._offset += len(data)
+        self._transfer.meter.add(resumed=self._offset)
+
+    def _segments(self) -> list[_Segment]:
+        """Cut what is missing at multiples of the part size."""
+        size, part = self._file.size, self._transfer.part_bytes
+        cuts = range((self._offset // part + 1) * part, size, part) if self._offset < size else ()
+        starts = [self._offset, *cuts] if self._offset < size else []
+        return [_Segment(self._transfer, self._file, self._partial, *ends) for ends in pairwise([*starts, size])]
+
+    def _read(self, segment: _Segment) -> None:
+        """Bring a segment in this thread: what somebody left of it first."""
+        self._copy(segment)
+        read_range(self._transfer, self._file, self._offset, segment.stop, self._take)
+
+    def _copy(self, segment: _Segment) -> None:
+        if segment.path.exists():
+            with segment.opened() as brought:
+                size = min(brought.size, segment.stop - segment.start)
+                for data in brought.chunks(self._offset - segment.start, size, self._transfer.patience.check):
+                    self._take(data, self._offset)
+            segment.path.unlink(missing_ok=True)
+
+    def _take(self, data: Buffer, offset: int) -> None:
+        self._partial.write(data, offset)
+        self._hashes.update(data)
+        self._offset = offset + len(memoryview(data))
 
 
-def _commit(descriptor: int, path: Path, final: Path, size: int) -> None:
-    """Give verified bytes their name, so that a power cut cannot part the two."""
-    os.fsync(descriptor)
-    ours, named = os.fstat(descriptor), regular_status(path)
-    # where locks do not hold, another process may have begun the file again: then this one has nothing to give
-    if named is None or ours.st_size != size or not os.path.samestat(ours, named):
-        raise QadError("another process touched the partial file; run again")
-    path.replace(final)
-    sync(final.parent)
+class _Segment:
+    """A part of a large file that another thread may bring, into a partial file of its own."""
+
+    def __init__(self, transfer: Transfer, file: RemoteFile, partial: Partial, start: int, stop: int) -> None:
+        self._transfer, self._file = transfer, file
+        self.start, self.stop = start, stop
+        self.path = partial.beside(str(start))
+        self._claimed = Lock()
+        self._done = Event()
+
+    def claim(self) -> bool:
+        """Take the segment, unless somebody has."""
+        return self._claimed.acquire(blocking=False)
+
+    @property
+    def n_held(self) -> int:
+        """Bytes that an earlier run left."""
+        status = regular_status(self.path)
+        return min(status.st_size, self.stop - self.start) if status is not None else 0
+
+    def wait(self) -> None:
+        """Return when whoever took it is done with it."""
+        while not self._done.wait(STOP_TICK_S):
+            self._transfer.patience.check()
+
+    def bring(self) -> None:
+        """Bring the segment, unless somebody has begun it; what it cannot bring the file's own thread meets again."""
+        if not self.claim():
+            return
+        try:
+            with storage_errors(self.path), self.opened() as partial:
+                offset = min(partial.size, self.stop - self.start)
+                self._transfer.meter.add(resumed=offset)
+                read_range(
+                    self._transfer,
+                    self._file,
+                    self.start + offset,
+                    self.stop,
+                    lambda data, at: partial.write(data, at - self.start),
+                )
+        except SourceError:
+            pass
+        finally:
+            self._done.set()
+
+    def opened(self) -> AbstractContextManager[Partial]:
+        """Open its partial file."""
+        return open_partial(self.path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from qad.errors import InputError
-from qad.fetching.source import ChangedError, MissingError, RemoteFile, SourceError, is_safe_key
+from qad.fetching.source import ChangedError, MissingError, RemoteFile, SourceError, Transport, is_safe_key
 
 
 class LocalSource:
@@ -22,6 +22,8 @@ class LocalSource:
     boundary : Path, optional
         The folder that links must not leave; `root` itself by default.
     """
+
+    transport: Transport = "disk"
 
     def __init__(self, root: Path, boundary: Path | None = None) -> None:
         self._root = root
@@ -39,10 +41,13 @@ class LocalSource:
         return sorted(entry.name for entry in self._scan(prefix) if entry.is_dir())
 
     def files(self, prefix: str) -> list[RemoteFile]:
-        """Return every file below `prefix`, sorted by key."""
+        """Return every file whose key begins with `prefix`, sorted by key."""
+        folder, slash, start = prefix.rpartition("/")
         found: list[RemoteFile] = []
-        for entry in self._scan(prefix):
-            key = prefix + entry.name
+        for entry in self._scan(folder + slash):
+            if not entry.name.startswith(start):
+                continue
+            key = folder + slash + entry.name
             if entry.is_dir():
                 found += self.files(key + "/")
             elif entry.is_file():
@@ -114,11 +119,11 @@ class _Window:
 
     def readinto(self, buffer: memoryview, /) -> int:
         try:
-            got = os.readv(self._descriptor, [buffer[: self._left]])
+            n_bytes = os.readv(self._descriptor, [buffer[: self._left]])
         except OSError as error:
             raise SourceError(f"{self._path} cannot be read: {error.strerror}") from None
-        self._left -= got
-        return got
+        self._left -= n_bytes
+        return n_bytes
 
 
 def _tag(status: os.stat_result) -> str:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from qad.desi.layout import pixel_folder
+import numpy as np
+
+from qad.desi.layout import pixel_folder, redrock_name
 from qad.errors import QadError
 from qad.fetching.checksums import ENTRIES, MD5, SHA256, Expected, MismatchError, parse_list
-from qad.fetching.download import Hashes, Transfer, download, remove_partials
+from qad.fetching.choice import ByClass, Choice
+from qad.fetching.cut import CannotCutError
+from qad.fetching.download import Hashes, Transfer, download
+from qad.fetching.partial import remove_partials
 from qad.fetching.plan import PixelFiles, list_pixel
 from qad.fetching.receipt import (
+    NO_ROWS,
     Entry,
+    Need,
     is_current,
     make_folder,
     read_entries,
     regular_status,
     write_entries,
 )
+from qad.fetching.redrock import read_rows
 from qad.fetching.source import ChangedError, MissingError, RemoteFile
+from qad.fetching.targets import ByTarget
 from qad.fetching.threads import FATAL
 from qad.storage.atomic import remove_stale_parts, storage_errors
 from qad.storage.provenance import hash_file
+from qad.work.units import Pixel
 
 STALE_RECEIPT_S = 60.0
 """Writing a receipt takes milliseconds: one that was begun so long ago by a process that is gone was left behind."""
@@ -40,32 +50,67 @@ class Target:
         The folder that mirrors the release's ``healpix``.
     force, verify : bool
         Fetch everything again; look at the bytes of what is there.
+    mode : str
+        How much of the coadds is wanted, see :class:`~qad.fetching.receipt.Need`.
+    resolution : bool
+        The resolution matrices too.
+    choice : Choice
+        Which rows.
+    known : set of Path
+        Folders that have been looked at.
     """
 
     root: Path
     healpix: Path
     force: bool = False
     verify: bool = False
+    mode: str = "files"
+    resolution: bool = False
+    choice: Choice = field(default_factory=ByClass)
+    known: set[Path] = field(default_factory=set, compare=False)
+
+    def need(self, file: RemoteFile, pixel: Pixel) -> Need:
+        """Return what is wanted of a file: all but coadds are taken whole."""
+        if self.mode == "files" or not file.name.startswith("coadd-"):
+            return Need()
+        return Need(self.mode, self.choice.signature(pixel), self.resolution)
 
 
 @dataclass(frozen=True)
 class PixelResult:
-    """What became of a pixel's files: how many were fetched, were there already, and how they are verified."""
+    """What became of a pixel's files.
+
+    Attributes
+    ----------
+    n_fetched, n_kept : int
+        Files that were fetched, and were there already.
+    verified : tuple of str
+        How each is verified.
+    n_rows : int
+        Rows that were cut out.
+    matched : ndarray of int or None
+        The listed targets that the pixel holds, where targets were listed.
+    """
 
     n_fetched: int = 0
     n_kept: int = 0
     verified: tuple[str, ...] = ()
-    absent: bool = False
+    n_rows: int = 0
+    matched: np.ndarray | None = None
 
 
-def pending(target: Target, files: PixelFiles) -> list[RemoteFile]:
-    """Return the files of a pixel that are not there as the receipt says."""
+def pending(target: Target, files: PixelFiles, entries: dict[str, Entry] | None = None) -> list[RemoteFile]:
+    """Return the files of a pixel that are not there as the receipt says (`entries`, if it has been read)."""
     if target.force:
         return list(files.all)
     folder = pixel_folder(target.healpix, files.pixel)
-    entries = read_entries(folder)
+    entries = read_entries(folder) if entries is None else entries
     return [
-        file for file in files.all if not is_current(folder / file.name, file, entries.get(file.name), target.verify)
+        file
+        for file in files.all
+        if not is_current(
+            folder / file.name, file, entries.get(file.name), target.verify, target.need(file, files.pixel)
+        )
     ]
 
 
@@ -102,20 +147,21 @@ class _Folder:
         self._entries = read_entries(self._folder)
         self._checksums: dict[str, str] | None = None
         self._list_is_fresh = False
+        self._n_rows = 0
 
     def bring(self) -> PixelResult:
-        todo = pending(self._target, self._files)
+        todo = pending(self._target, self._files, self._entries)
         kept = [file for file in self._files.all if file not in todo]
         self._transfer.meter.add(kept=sum(file.size for file in kept))
         before = dict(self._entries)
         self._note_times(kept)
         if not todo:
-            self._remove_partials()
+            remove_partials(self._folder)
             if self._entries != before:
                 write_entries(self._folder, self._entries)
-            return PixelResult(n_kept=len(kept), verified=self._verified())
-        make_folder(self._target.root, self._folder)
-        remove_stale_parts(self._folder, STALE_RECEIPT_S)
+            return PixelResult(n_kept=len(kept), verified=self._verified(), matched=self._matched())
+        if not make_folder(self._target.root, self._folder, self._target.known):
+            remove_stale_parts(self._folder, STALE_RECEIPT_S)
         n_fetched = 0
         try:
             for file in (file for file in self._files.data if file in todo):
@@ -126,7 +172,15 @@ class _Folder:
         finally:
             if self._entries != before:
                 write_entries(self._folder, self._entries)
-        return PixelResult(n_fetched, len(self._files.all) - n_fetched, self._verified())
+        remove_partials(self._folder)
+        n_kept = len(self._files.all) - n_fetched
+        return PixelResult(n_fetched, n_kept, self._verified(), self._n_rows, self._matched())
+
+    def _matched(self) -> np.ndarray | None:
+        choice, pixel = self._target.choice, self._files.pixel
+        if not isinstance(choice, ByTarget):
+            return None
+        return choice.matched(pixel, read_rows(self._folder / redrock_name(pixel)))
 
     def _bring_file(self, file: RemoteFile) -> bool:
         """Make a data file be there; return whether it had to be fetched."""
@@ -135,21 +189,65 @@ class _Folder:
             expected = self._expected(file)
             if self._adopt(file, final, expected):
                 return False
-            sha256, verified = download(
-                self._transfer if not self._target.force else replace(self._transfer, resume=False),
-                file,
-                final,
-                lambda hashes, path: self._verify(file, hashes, path),
-                with_md5=not expected.sha256 and bool(expected.md5),
-            )
+            need = self._target.need(file, self._files.pixel)
+            if need.mode == "files" or not self._cut(file, final, need, expected):
+                self._take_whole(file, final, expected)
         except FATAL:
             raise
         except ChangedError as error:
             raise ChangedError(f"{file.name}: {error}") from None
         except QadError as error:
             raise QadError(f"{file.name}: {error}") from None
+        return self._entries[file.name].verified != NO_ROWS
+
+    def _take_whole(self, file: RemoteFile, final: Path, expected: Expected) -> None:
+        sha256, verified = download(
+            self._its_transfer(),
+            file,
+            final,
+            lambda hashes, path: self._verify(file, hashes, path),
+            with_md5=not expected.sha256 and bool(expected.md5),
+        )
         self._note(file, final, sha256, verified)
+
+    def _cut(self, file: RemoteFile, final: Path, need: Need, expected: Expected) -> bool:
+        """Take what is wanted of a coadd; False if it has to be taken whole."""
+        from qad.fetching.rows import bring_cut, targets_of, wanted_targets
+
+        pixel = self._files.pixel
+        rows = [need.rows]
+        before, also = self._entries.get(file.name), np.empty(0, np.int64)
+        if (
+            before is not None
+            and before.rows
+            and is_current(final, file, before, need=Need(before.mode, before.rows[0]))
+        ):
+            # what another choice brought stays
+            rows, also = sorted({need.rows, *before.rows}), targets_of(final)
+        targets = wanted_targets(self._folder / redrock_name(pixel), pixel, self._target.choice, also)
+        if not targets.wanted.any():
+            self._note_nothing(file, final, need, rows)
+            return True
+        try:
+            cut = bring_cut(self._its_transfer(), file, final, need, targets, self._target.choice.text, expected.sha256)
+        except CannotCutError:
+            return False
+        self._n_rows = int(targets.wanted.sum())
+        entry = self._entry(file, final, cut.sha256, cut.verified)
+        self._entries[file.name] = replace(entry, mode=need.mode, rows=rows, resolution=need.resolution)
         return True
+
+    def _note_nothing(self, file: RemoteFile, final: Path, need: Need, rows: list[str]) -> None:
+        """Note that a pixel holds nothing that is wanted; a coadd that an earlier version of it gave goes."""
+        before = self._entries.get(file.name)
+        if before is not None and not before.is_of(file):
+            with storage_errors(final):
+                final.unlink(missing_ok=True)
+        url = self._transfer.source.url + file.key
+        self._entries[file.name] = Entry(url, 0, file.etag, "", NO_ROWS, 0, need.mode, file.size, rows, need.resolution)
+
+    def _its_transfer(self) -> Transfer:
+        return replace(self._transfer, resume=False) if self._target.force else self._transfer
 
     def _adopt(self, file: RemoteFile, final: Path, expected: Expected) -> bool:
         """Take a file that is there without a fitting receipt (another tool's, another source's) if its bytes agree."""
@@ -160,7 +258,6 @@ class _Folder:
             sha256 = hash_file(final)
         if sha256 != expected.sha256:
             return False
-        remove_partials(final)
         self._transfer.meter.add(kept=file.size)
         self._note(file, final, sha256, SHA256)
         return True
@@ -169,16 +266,16 @@ class _Folder:
         """Take over the times of files whose bytes were found right: a copied tree is hashed once, not in every run."""
         for file in kept:
             status = regular_status(self._folder / file.name)
-            if status is not None:
-                self._entries[file.name] = replace(self._entries[file.name], mtime_ns=status.st_mtime_ns)
-
-    def _remove_partials(self) -> None:
-        for file in self._files.all:
-            remove_partials(self._folder / file.name)
+            entry = self._entries[file.name]
+            if status is not None and entry.verified != NO_ROWS:
+                self._entries[file.name] = replace(entry, mtime_ns=status.st_mtime_ns)
 
     def _note(self, file: RemoteFile, final: Path, sha256: str, verified: str) -> None:
-        url, mtime_ns = self._transfer.source.url + file.key, final.lstat().st_mtime_ns
-        self._entries[file.name] = Entry(url, file.size, file.etag, sha256, verified, mtime_ns)
+        self._entries[file.name] = self._entry(file, final, sha256, verified)
+
+    def _entry(self, file: RemoteFile, final: Path, sha256: str, verified: str) -> Entry:
+        url, status = self._transfer.source.url + file.key, final.lstat()
+        return Entry(url, status.st_size, file.etag, sha256, verified, status.st_mtime_ns, source_size=file.size)
 
     def _verified(self) -> tuple[str, ...]:
         return tuple(self._entries[file.name].verified for file in self._files.all if file.name in self._entries)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qad.desi.layout import (
-    N_PIXELS,
     SURVEYS,
     checksum_name,
     coadd_name,
@@ -16,37 +15,21 @@ from qad.desi.layout import (
     pixel_key,
     redrock_name,
 )
-from qad.errors import ConfigError, InputError
+from qad.errors import InputError
 from qad.fetching.retry import Patience
 from qad.fetching.source import RemoteFile, Source
 from qad.fetching.threads import run_threads
+from qad.fetching.wanted import WORD, Listed, Tree, Wanted, covers
 from qad.results import Failure
 from qad.work.units import Pixel
 
-_WORD = re.compile(r"[a-z][a-z0-9]{0,15}\Z")
+MAX_LISTINGS = 16
+"""Listings under way at once: reading the pages takes the interpreter's lock, and more threads only fight for it."""
 _LIST = re.compile(r"redux_([a-z0-9]{1,32})_healpix_[a-z0-9_]+\.sha256sum\Z")
 _STARTS = ("coadd-", "redrock-", "redux_")
 _PLACES = ("healpix", "*/healpix", "spectro/redux/*/healpix", "*/spectro/redux/*/healpix")
 MANY_OF_A_GROUP = 4
 """From so many wanted pixels on, one listing of their group folder is cheaper than one of each."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which pixels were asked for; empty means all."""
-
-    surveys: tuple[str, ...] = ()
-    programs: tuple[str, ...] = ()
-    healpix: tuple[int, ...] = ()
-    limit: int = 0
-
-    def __post_init__(self) -> None:
-        for word in (*self.surveys, *self.programs):
-            if not _WORD.match(word):
-                raise ConfigError(f"{word!r} is no survey or program; surveys are {', '.join(SURVEYS)}")
-        for healpix in self.healpix:
-            if not 0 <= healpix < N_PIXELS:
-                raise ConfigError(f"there is no healpix {healpix}: at nside 64 they run from 0 to {N_PIXELS - 1}")
 
 
 @dataclass(frozen=True)
@@ -71,6 +54,11 @@ class PixelFiles:
         return (*self.data, self.checksums) if self.checksums else self.data
 
     @property
+    def is_complete(self) -> bool:
+        """Whether both the redrock file and the coadd are there."""
+        return len(self.data) == 2
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.all)
@@ -85,7 +73,8 @@ class Plan:
     pixels : tuple of PixelFiles
         Sorted.
     absent : tuple of str
-        What was asked for by number and has no files: normal, the published pixel list names some.
+        What was asked for by number, or named by a table of pixels, and has no files: normal, the published pixel list
+        names some.
     failures : tuple of Failure
         Pixels of which only one of the two files is there.
     """
@@ -127,44 +116,40 @@ def make_plan(source: Source, wanted: Wanted, patience: Patience, n_threads: int
     InputError
         If a survey or program that was named is not there, or there is nothing at all.
     """
-    prefixes = _prefixes(source, wanted)
-    numbers = set(wanted.healpix)
-    found: dict[Pixel, list[RemoteFile]] = {}
+    n_threads = min(n_threads, MAX_LISTINGS)
+    numbers = _numbers(source, wanted)
+    prefixes = _prefixes(source, wanted, numbers)
+    found: dict[Pixel, PixelFiles] = {}
+    looked: list[str] = []
     for batch in _batches(prefixes, n_threads if wanted.limit else len(prefixes)):
         for done in run_threads(source.files, batch, n_threads, patience.stop):
             if done.error is not None:
                 raise done.error
-            _sort_in(found, done.value or (), numbers)
-        if wanted.limit and _count_complete(found) >= wanted.limit:
+            looked.append(done.item)
+            found |= _pixels(done.value or (), numbers)
+        if wanted.limit and sum(files.is_complete for files in found.values()) >= wanted.limit:
             break
-    absent = _absent(source, wanted, {pixel for pixel in found if _files(pixel, found[pixel])})
+    absent = _absent(source, wanted, numbers, found.keys(), set(looked), len(looked) == len(prefixes))
     return _plan(found, absent, wanted.limit)
 
 
 def list_pixel(source: Source, pixel: Pixel) -> PixelFiles | None:
     """List one pixel's folder again; None if its files are gone."""
-    complete = _files(pixel, source.files(pixel_key("", pixel) + "/"))
-    return complete if complete and len(complete.data) == 2 else None
+    files = _files(pixel, source.files(pixel_key("", pixel) + "/"))
+    return files if files and files.is_complete else None
 
 
-def _plan(found: dict[Pixel, list[RemoteFile]], absent: tuple[str, ...], limit: int) -> Plan:
+def _plan(found: Mapping[Pixel, PixelFiles], absent: tuple[str, ...], limit: int) -> Plan:
     pixels, failures = [], []
     for pixel in sorted(found):
-        files = _files(pixel, found[pixel])
-        if files is None:
-            continue
-        if len(files.data) == 2:
+        files = found[pixel]
+        if files.is_complete:
             pixels.append(files)
         else:
             failures.append(Failure(str(pixel), f"the source has {files.data[0].name} without its partner"))
         if limit and len(pixels) == limit:
             break
     return Plan(tuple(pixels), absent, tuple(failures))
-
-
-def _count_complete(found: dict[Pixel, list[RemoteFile]]) -> int:
-    all_files = (_files(pixel, files) for pixel, files in found.items())
-    return sum(1 for files in all_files if files is not None and len(files.data) == 2)
 
 
 def _files(pixel: Pixel, listed: Iterable[RemoteFile]) -> PixelFiles | None:
@@ -175,28 +160,63 @@ def _files(pixel: Pixel, listed: Iterable[RemoteFile]) -> PixelFiles | None:
     return PixelFiles(pixel, data, lists[0] if lists else None) if data else None
 
 
-def _sort_in(found: dict[Pixel, list[RemoteFile]], files: Iterable[RemoteFile], numbers: set[int]) -> None:
-    for file in files:
-        if not file.name.startswith(_STARTS):  # most of a listing: spectra, emission-line and afterburner files
-            continue
-        folder = file.key.rpartition("/")[0]
+def _pixels(listed: Iterable[RemoteFile], numbers: Mapping[Tree, set[int] | None]) -> dict[Pixel, PixelFiles]:
+    """Return the wanted pixels of a listing."""
+    folders: dict[str, list[RemoteFile]] = {}
+    for file in listed:
+        folder, _, name = file.key.rpartition("/")
+        if name.startswith(_STARTS):  # most of a listing: spectra, emission-line and afterburner files
+            folders.setdefault(folder, []).append(file)
+    found = {}
+    for folder, members in folders.items():
         pixel = parse_pixel_key(folder)
         # the whole key must be the pixel's: parse_pixel_key looks at its last parts only
-        if pixel is not None and folder == pixel_key("", pixel) and (not numbers or pixel.healpix in numbers):
-            found.setdefault(pixel, []).append(file)
+        if pixel is None or folder != pixel_key("", pixel) or not _is_wanted(pixel, numbers):
+            continue
+        files = _files(pixel, members)
+        if files is not None:
+            found[pixel] = files
+    return found
 
 
-def _prefixes(source: Source, wanted: Wanted) -> list[str]:
+def _is_wanted(pixel: Pixel, numbers: Mapping[Tree, set[int] | None]) -> bool:
+    tree = pixel.survey, pixel.program
+    if tree not in numbers:
+        return False
+    of_tree = numbers[tree]
+    return of_tree is None or pixel.healpix in of_tree
+
+
+def _numbers(source: Source, wanted: Wanted) -> dict[Tree, set[int] | None]:
+    """Return the wanted numbers of each survey and program to look in; None: all that are there."""
+    asked = set(wanted.healpix) or None
+    if wanted.listed is None:
+        return dict.fromkeys(_trees(source, wanted), asked)
+    numbers: dict[Tree, set[int] | None] = {}
+    for tree in _listed_trees(source, wanted, wanted.listed):
+        of_tree = wanted.listed.of_tree(tree)
+        numbers[tree] = of_tree & asked if asked else of_tree
+    return numbers
+
+
+def _prefixes(source: Source, wanted: Wanted, numbers: Mapping[Tree, set[int] | None]) -> list[str]:
     """Return the folders to list, in the order of pixels."""
     prefixes: list[str] = []
-    for survey, program in _trees(source, wanted):
+    for (survey, program), of_tree in sorted(numbers.items()):
         tree = f"{survey}/{program}/"
-        if wanted.healpix:
-            prefixes += _pixel_prefixes(survey, program, sorted(set(wanted.healpix)))
-        else:
-            groups = [name for name in source.folders(tree) if name.isascii() and name.isdigit()]
-            prefixes += [f"{tree}{group}/" for group in sorted(groups, key=int)]
+        if of_tree is None:
+            prefixes += [f"{tree}{group}/" for group in _groups(source, tree)]
+            continue
+        if wanted.listed and not wanted.listed.is_exact:
+            # a position may lie in any survey and program; most of them never looked there
+            there = set(_groups(source, tree)) if of_tree else set()
+            of_tree = {number for number in of_tree if group_of(number) in there}
+        prefixes += _pixel_prefixes(survey, program, sorted(of_tree))
     return prefixes
+
+
+def _groups(source: Source, tree: str) -> list[int]:
+    return sorted(int(name) for name in source.folders(tree) if name.isascii() and name.isdigit())
 
 
 def _pixel_prefixes(survey: str, program: str, numbers: Sequence[int]) -> Iterator[str]:
@@ -210,14 +230,14 @@ def _pixel_prefixes(survey: str, program: str, numbers: Sequence[int]) -> Iterat
             yield from (pixel_key("", Pixel(survey, program, member)) + "/" for member in members)
 
 
-def _trees(source: Source, wanted: Wanted) -> list[tuple[str, str]]:
+def _trees(source: Source, wanted: Wanted) -> list[Tree]:
     """Return the (survey, program) folders to look in."""
     if wanted.surveys and wanted.programs and wanted.healpix:
         return sorted({(survey, program) for survey in wanted.surveys for program in wanted.programs})
     trees = []
     for survey in _named(source, "", wanted.surveys, "survey"):
         programs = source.folders(f"{survey}/")
-        trees += [(survey, p) for p in programs if _WORD.match(p) and (not wanted.programs or p in wanted.programs)]
+        trees += [(survey, p) for p in programs if WORD.match(p) and (not wanted.programs or p in wanted.programs)]
     if not trees:
         asked = ", ".join((*wanted.surveys, *wanted.programs)) or "any survey"
         raise InputError(
@@ -226,26 +246,78 @@ def _trees(source: Source, wanted: Wanted) -> list[tuple[str, str]]:
     return sorted(trees)
 
 
+def _listed_trees(source: Source, wanted: Wanted, listed: Listed) -> list[Tree]:
+    """Return the (survey, program) folders that a table names and that were asked for."""
+    if all(survey and program for survey, program in listed.numbers):
+        trees = sorted(listed.numbers)  # no need to ask the source
+    else:
+        trees = _trees(source, wanted)
+    asked = [
+        tree
+        for tree in trees
+        if (not wanted.surveys or tree[0] in wanted.surveys) and (not wanted.programs or tree[1] in wanted.programs)
+    ]
+    found = [tree for tree in asked if any(covers(words, tree) for words in listed.numbers)]
+    if not found:
+        there = ", ".join(sorted("/".join(word or "*" for word in words) for words in listed.numbers))
+        asked_for = ", ".join((*wanted.surveys, *wanted.programs)) or "this source"
+        raise InputError(listed.origin, f"names no pixel of {asked_for}; it has {there or 'none'}")
+    return found
+
+
 def _named(source: Source, prefix: str, asked: Sequence[str], what: str) -> list[str]:
-    there = [name for name in source.folders(prefix) if _WORD.match(name)]
+    there = [name for name in source.folders(prefix) if WORD.match(name)]
     for name in asked:
         if name not in there:
             raise InputError(source.url, f"has no {what} {name}; there are {', '.join(there) or 'none'}")
     return sorted(set(asked)) or there
 
 
-def _absent(source: Source, wanted: Wanted, found: set[Pixel]) -> tuple[str, ...]:
-    """Name what was asked for by number and is not there."""
-    numbers = sorted(set(wanted.healpix))
-    if not (wanted.surveys and wanted.programs):
-        there = {pixel.healpix for pixel in found}
-        return tuple(str(number) for number in numbers if number not in there)
-    asked = [Pixel(*tree, number) for tree in _trees(source, wanted) for number in numbers]
-    if asked and not found:
+def _absent(
+    source: Source,
+    wanted: Wanted,
+    numbers: Mapping[Tree, set[int] | None],
+    found: Collection[Pixel],
+    looked: Collection[str],
+    is_all: bool,
+) -> tuple[str, ...]:
+    """Name what was asked for by number, was looked for, and is not there."""
+    named = _named_numbers(wanted, numbers.keys())
+    there = {(pixel.survey, pixel.program, pixel.healpix) for pixel in found}
+    absent: list[str] = []
+    for words, of_words in named.items():
+        if all(words):
+            pixels = (Pixel(*words, n) for n in of_words if _is_wanted(Pixel(*words, n), numbers))
+            absent += [str(pixel) for pixel in pixels if pixel not in found and _is_among(pixel, looked)]
+        elif is_all:
+            anywhere = {n for survey, program, n in there if covers(words, (survey, program))}
+            shown = "/".join(word or "*" for word in words) + "/" if any(words) else ""
+            absent += [f"{shown}{n}" for n in of_words if n not in anywhere]
+    if named and not found and wanted.surveys and wanted.programs:
         # nothing at all of what was named: a survey that does not exist is a slip of the keyboard, not an empty pixel
         for survey in _named(source, "", wanted.surveys, "survey"):
             _named(source, f"{survey}/", wanted.programs, f"program of {survey}")
-    return tuple(str(pixel) for pixel in asked if pixel not in found)
+    return tuple(absent)
+
+
+def _named_numbers(wanted: Wanted, trees: Collection[Tree]) -> dict[Tree, list[int]]:
+    """Return the numbers that somebody says there are, by survey and program; an empty word: any."""
+    asked = set(wanted.healpix)
+    if wanted.listed is None:
+        words = [(s, p) for s in sorted(set(wanted.surveys)) for p in sorted(set(wanted.programs))] or [("", "")]
+        return dict.fromkeys(words, sorted(asked)) if asked else {}
+    if not wanted.listed.is_exact:
+        return {}
+    return {
+        words: [number for number in numbers if not asked or number in asked]
+        for words, numbers in sorted(wanted.listed.numbers.items())
+        if any(covers(words, tree) for tree in trees)
+    }
+
+
+def _is_among(pixel: Pixel, looked: Collection[str]) -> bool:
+    folder = pixel_key("", pixel) + "/"
+    return folder in looked or f"{pixel.survey}/{pixel.program}/{group_of(pixel.healpix)}/" in looked
 
 
 def _expand(source: Source, place: str, names: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,30 @@ from qad.storage.provenance import hash_file
 from qad.storage.receipts import read_receipt
 
 NAME = ".qad-fetch.json"
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)
+"""Format 1 knew whole files only, and its entries read as such."""
+NO_ROWS = "no-rows"
+"""Stands for a voucher where the pixel holds nothing that is wanted, and so no file."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What is wanted of a file.
+
+    Attributes
+    ----------
+    mode : str
+        ``files``: all of it; ``hdus``: all but the resolution matrices; ``rows``: the wanted rows of these.
+    rows : str
+        Which rows, see :meth:`~qad.fetching.choice.Choice.signature`.
+    resolution : bool
+        The resolution matrices too.
+    """
+
+    mode: str = "files"
+    rows: str = ""
+    resolution: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,16 +50,26 @@ class Entry:
     url : str
         Where it came from.
     size : int
-        Bytes.
+        Bytes here.
     etag : str
         The source's, see :class:`~qad.fetching.source.RemoteFile`.
     sha256 : str
-        Of the bytes.
+        Of the bytes here.
     verified : str
-        What vouched for them: ``sha256`` (the release's list), ``etag-md5``, ``datasum`` (every HDU); of a list
-        whose ETag is no MD5 ``entries``: the files that it names agree with it.
+        What vouched for them: ``sha256`` (the release's list), ``etag-md5``, ``datasum`` (every HDU), ``tls`` (headers
+        and whole HDUs by their checksums, rows by the encrypted connection), ``twice`` (rows read twice, over two
+        connections, with the same bytes); of a list whose ETag is no MD5 ``entries``: the files that it names agree
+        with it; ``no-rows``: nothing in it is wanted, and it is not here.
     mtime_ns : int
         Time of the local file.
+    mode : str
+        How much of it is here, see :class:`Need`.
+    source_size : int
+        Bytes at the source.
+    rows : list of str
+        The signatures of the choices whose rows are here.
+    resolution : bool
+        Whether the resolution matrices are here.
     """
 
     url: str
@@ -45,12 +78,32 @@ class Entry:
     sha256: str
     verified: str
     mtime_ns: int
+    mode: str = "files"
+    source_size: int = -1
+    rows: list[str] = field(default_factory=list)
+    resolution: bool = True
+
+    def is_of(self, file: RemoteFile) -> bool:
+        """Whether it came from this version of the source's file."""
+        size = self.size if self.source_size < 0 else self.source_size
+        return (size, self.etag) == (file.size, file.etag)
+
+    def satisfies(self, need: Need) -> bool:
+        """Whether it holds what is wanted."""
+        if self.mode == "files":
+            return True
+        if self.mode == "hdus":
+            return need.mode != "files" and (self.resolution or not need.resolution)
+        is_empty = self.verified == NO_ROWS
+        if is_empty and need.mode == "hdus":  # hdus takes pixels with wanted rows, and this one has none
+            return need.rows in self.rows
+        return need.mode == "rows" and need.rows in self.rows and (self.resolution or is_empty or not need.resolution)
 
 
 def read_entries(folder: Path) -> dict[str, Entry]:
     """Return the entries of a folder's receipt by file name; whatever is not one is left out: it is only a memory."""
     document = read_receipt(folder / NAME)
-    files = document.get("files") if document.get("format") == FORMAT else None
+    files = document.get("files") if document.get("format") in FORMATS else None
     found = {}
     for name, item in files.items() if isinstance(files, dict) else ():
         entry = _entry(item)
@@ -65,12 +118,16 @@ def write_entries(folder: Path, entries: Mapping[str, Entry]) -> None:
     write_json(folder / NAME, {"format": FORMAT, "files": files})
 
 
-def is_current(path: Path, file: RemoteFile, entry: Entry | None, verify: bool = False) -> bool:
-    """Whether the local file is the listed one, by size, time and receipt, and with `verify` by its bytes."""
-    if entry is None or (entry.size, entry.etag) != (file.size, file.etag):
+def is_current(
+    path: Path, file: RemoteFile, entry: Entry | None, verify: bool = False, need: Need | None = None
+) -> bool:
+    """Whether the local file is what is wanted of the listed one, by receipt, size and time; with `verify` by its bytes."""
+    if entry is None or not entry.is_of(file) or not entry.satisfies(need or Need()):
         return False
     status = regular_status(path)
-    if status is None or status.st_size != file.size:
+    if entry.verified == NO_ROWS:
+        return True
+    if status is None or status.st_size != entry.size:
         return False
     if not verify and status.st_mtime_ns == entry.mtime_ns:
         return True
@@ -88,30 +145,51 @@ def regular_status(path: Path) -> Any:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def make_folder(root: Path, folder: Path) -> None:
-    """Make `folder` below `root`.
+def make_folder(root: Path, folder: Path, known: set[Path]) -> bool:
+    """Make `folder` below `root`, and return whether it is new.
+
+    Parameters
+    ----------
+    root, folder : Path
+    known : set of Path
+        Folders that have been looked at; those on the way to `folder` are added.
 
     Raises
     ------
     StorageError
         If a symbolic link on the way leads out of `root`, or the folder cannot be made.
     """
-    boundary = root.resolve()
     path = root
     for part in folder.relative_to(root).parts:
         path = path / part
-        if path.is_symlink() and not path.resolve().is_relative_to(boundary):
+        if path in known:
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
             raise StorageError(f"{path}: is a symbolic link that leads out of {root}; remove it, or use another --root")
+        if path != folder:
+            known.add(path)
     with storage_errors(folder / NAME):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            folder.mkdir(exist_ok=True)  # a file of that name is still an error
+            return False
+        except FileNotFoundError:
+            folder.mkdir(parents=True, exist_ok=True)
+    return True
 
 
 def _entry(item: Any) -> Entry | None:
     if not isinstance(item, dict):
         return None
-    try:
-        entry = Entry(**{field.name: item[field.name] for field in fields(Entry)})
-    except KeyError:
+    known = {field.name: item[field.name] for field in fields(Entry) if field.name in item}
+    if any(field.name not in known for field in fields(Entry) if _is_required(field)):
         return None
-    numbers = all(type(value) is int for value in (entry.size, entry.mtime_ns))
-    return entry if numbers and all(isinstance(v, str) for v in (entry.url, entry.etag, entry.sha256)) else None
+    entry = Entry(**known)
+    numbers = all(type(value) is int for value in (entry.size, entry.mtime_ns, entry.source_size))
+    texts = all(isinstance(v, str) for v in (entry.url, entry.etag, entry.sha256, entry.verified, entry.mode))
+    return entry if numbers and texts and isinstance(entry.rows, list) and isinstance(entry.resolution, bool) else None
+
+
+def _is_required(item: Field[Any]) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING

@@ -3,6 +3,9 @@
 Waiting before attempt n is uniform in [0, min(20, 0.25 · 2ⁿ)] s ("full jitter", AWS Architecture Blog, Brooker 2015), or
 what the server's Retry-After asks for if that is longer (at most 60 s).  With the default 8 retries a request waits
 26 s on average and 52 s at most, beside its own timeouts.
+
+All requests draw on one budget of :data:`BUDGET` repeats, to which each good answer gives a tenth of one back: where a
+tenth of the requests fails for good, the service is in trouble, and more requests would only add to it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from qad.fetching.source import TransientError
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 20.0
 LONGEST_RETRY_AFTER_S = 60.0
+BUDGET = 500.0
+EARNED = 0.1
+"""Repeats that a good answer gives back to the budget."""
 
 Value = TypeVar("Value")
 
@@ -42,18 +48,30 @@ class Patience:
         Set by whoever wants every thread to end.
     is_up : callable
         Asks the service whether it is up; the source sets it.
+    repeated : int
+        Requests that had to be repeated so far.
     """
 
     retries: int
     service: str
     stop: Event = field(default_factory=Event)
     is_up: Callable[[], bool] = field(default=lambda: False)
+    repeated: int = field(default=0, init=False)
+    _budget: float = field(default=BUDGET, init=False)
     _answered_at: float = field(default=-1.0, init=False)
     _random: random.Random = field(default_factory=random.Random, init=False)
 
     def answered(self) -> None:
         """Note that the service gave a good answer: it is up, and a failure is that of one object."""
         self._answered_at = time.monotonic()
+        self._budget = min(BUDGET, self._budget + EARNED)
+
+    def spend(self) -> bool:
+        """Take one repeat from the budget of all requests; False if it is used up."""
+        if self._budget < 1:
+            return False
+        self._budget -= 1
+        return True
 
     def answered_since(self, moment: float) -> bool:
         """Whether there was a good answer after a moment of the monotonic clock."""
@@ -119,13 +137,16 @@ class Attempts:
         self._patience.check()
         if progressed:
             self._began, self._count = time.monotonic(), 0
-        if self._count >= self._patience.retries:
-            tried = f"{error} ({self._count + 1} attempts)"
+        may_repeat = progressed or self._patience.spend()
+        if self._count >= self._patience.retries or not may_repeat:
+            used_up = "" if may_repeat else f"; the run's {BUDGET:.0f} repeats are used up"
+            tried = f"{error} ({self._count + 1} attempts{used_up})"
             if progressed or self._patience.answered_since(self._began) or self._patience.is_up():
                 raise QadError(f"{tried}; run again to go on from there") from error
             raise ServiceError(
                 f"{self._patience.service}: {tried}; check the network and --endpoint-url, then run again: "
                 "what is fetched stays"
             ) from error
+        self._patience.repeated += 1
         self._patience.wait(self._count, error)
         self._count += 1

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from qad.errors import QadError
 
@@ -36,11 +36,14 @@ class TransientError(SourceError):
     reason : str
     retry_after_s : float
         How long the server asked to wait.
+    is_busy : bool
+        The server has more to do than it can: fewer requests at once may help.
     """
 
-    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+    def __init__(self, reason: str, retry_after_s: float = 0.0, is_busy: bool = False) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.is_busy = is_busy
 
 
 class ChangedError(SourceError):
@@ -84,6 +87,9 @@ class RemoteFile:
         return self.etag if len(self.etag) == 32 and not set(self.etag) - set("0123456789abcdef") else ""
 
 
+Transport = Literal["tls", "plain", "disk"]
+
+
 class Readable(Protocol):
     """The bytes of an answer."""
 
@@ -96,12 +102,14 @@ class Source(Protocol):
 
     url: str
     """The root, as a person would type it."""
+    transport: Transport
+    """What vouches for bytes on the way: TLS finds every change, plain HTTP and a disk may hand on a damaged byte."""
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names of the folders directly in `prefix` ("" or ending in a slash), sorted."""
 
     def files(self, prefix: str) -> list[RemoteFile]:
-        """Return every file below `prefix`, sorted by key; names that could leave a folder are left out."""
+        """Return every file whose key begins with `prefix`, sorted by key, without names that could leave a folder."""
 
     def below(self, prefix: str) -> Source:
         """Return the source rooted at `prefix` (ending in a slash)."""

@@ -1,4 +1,4 @@
-"""``fetch``: bring a release's files here, whole and verified."""
+"""``fetch``: bring a release's files here, verified: whole, or the rows of quasars alone."""
 
 from __future__ import annotations
 
@@ -7,48 +7,60 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from qad.config import Config
 from qad.desi.layout import RELEASES, locate_healpix, pixel_folder
 from qad.errors import ConfigError
 from qad.fetching.download import Meter, Transfer
+from qad.fetching.estimate import count_targets, hdus_bytes, rows_bytes
+from qad.fetching.line import Line
 from qad.fetching.local import LocalSource
-from qad.fetching.pixel import PixelResult, Target, fetch_pixel, pending
-from qad.fetching.plan import PixelFiles, Plan, Wanted, find_healpix, make_plan
+from qad.fetching.look import look_ahead
+from qad.fetching.memory import remember
+from qad.fetching.order import Order, read_order
+from qad.fetching.pixel import PixelResult, Target, fetch_pixel
+from qad.fetching.plan import PixelFiles, Plan, find_healpix, make_plan
 from qad.fetching.receipt import regular_status
 from qad.fetching.retry import Patience
 from qad.fetching.source import Source
-from qad.fetching.threads import run_threads
-from qad.results import Failure, RunOptions, StageResult
+from qad.fetching.targets import Tally
+from qad.fetching.threads import Crew, run_threads
+from qad.results import BYTES, Failure, RunOptions, StageResult, format_bytes
 
-MB = 1e6
+LOCAL_THREADS = 8
+TYPICAL_SHARE = 0.12
+"""Wanted rows among those of main/dark: what progress expects before the first pixels tell."""
+SHOWN_TARGETS = 1000
 _log = logging.getLogger("qad.fetch")
 
 Value = TypeVar("Value")
 
 
 def fetch(config: Config, options: RunOptions) -> StageResult:
-    """Fetch coadd and redrock files, and the checksum lists that vouch for them, below ``raw/<release>/healpix``.
+    """Fetch redrock files, what is wanted of the coadds, and the checksum lists, below ``raw/<release>/healpix``.
 
     Parameters
     ----------
     config : Config
         Section ``fetch``.
     options : RunOptions
-        `jobs` is the number of pixels in flight, one file of each at a time; 0 means ``fetch.connections``.
+        `jobs` is the number of requests under way; 0 means ``fetch.connections``.
 
     Returns
     -------
     StageResult
-        Units are pixels.  `counts`: ``pixels``, ``files_fetched``, ``files_skipped``, ``pixels_absent``,
-        ``pixels_failed``, ``bytes`` (received), ``bytes_resumed`` (found in partial files), ``bytes_skipped``,
-        ``keys_refused`` (hostile names in the listing), ``verified.<how>`` (files); of a dry run ``pixels``,
-        ``files_to_fetch`` and ``bytes_to_fetch``.  `details`: ``absent`` (what was asked for by number and has no files),
-        ``source``, ``bytes_per_second``.
+        Units are pixels.  `counts`: ``pixels``, ``files_fetched``, ``files_skipped``, ``rows_fetched`` (of cut coadds),
+        ``pixels_absent``, ``pixels_failed``, ``bytes`` (received), ``bytes_resumed`` (found in partial files),
+        ``bytes_skipped``, ``bytes_whole`` (of the whole files of the pixels done now), ``requests_repeated``,
+        ``keys_refused`` (hostile names in the listing), ``targets.<what>`` (of a table of targets),
+        ``verified.<how>`` (files); of a dry run ``pixels``, ``files_to_fetch`` and ``bytes_to_fetch``.  `details`:
+        ``absent`` (what was asked for by number and has no files), ``source``, ``mode``, ``bytes_per_second``,
+        ``targets_missing`` (the first listed targets that no pixel holds); of a dry run see
+        :class:`~qad.fetching.look.Outlook`.
 
     Raises
     ------
@@ -63,18 +75,30 @@ def fetch(config: Config, options: RunOptions) -> StageResult:
     """
     settings = config.fetch
     url = source_url(config)
-    wanted = Wanted(tuple(settings.survey), tuple(settings.program), tuple(settings.healpix), settings.limit)
-    target = Target(
-        config.root, config.workspace.raw(settings.release) / "healpix", force=options.force, verify=options.verify
-    )
-    n_threads = options.jobs or settings.connections
     patience = Patience(settings.retries, url)
+    line = Line(options.jobs or (settings.connections if "://" in url else LOCAL_THREADS))
     options.progress.note(f"listing {url}")
-    source = _in_thread(lambda: _open(config, url, patience, n_threads), patience)
+    source = _in_thread(lambda: _open(config, url, patience, line), patience)
     try:
-        plan = _in_thread(lambda: make_plan(source, wanted, patience, n_threads), patience)
-        work = _Work(plan, target, source, patience, n_threads, options)
-        return work.look() if options.dry_run else work.do(settings.part_mib << 20, settings.resume)
+        order = _in_thread(lambda: read_order(settings, source, patience), patience)
+        plan = _in_thread(lambda: make_plan(source, order.wanted, patience, line.connections), patience)
+        target = Target(
+            config.root,
+            config.workspace.raw(settings.release) / "healpix",
+            options.force,
+            options.verify,
+            settings.mode,
+            settings.resolution,
+            order.choice,
+        )
+        transfer = Transfer(
+            source, patience, line, Crew(patience.stop), settings.part_mib << 20, settings.resume, Meter()
+        )
+        work = _Work(order, plan, target, transfer, options)
+        if options.dry_run:
+            return work.look()
+        remember(config.workspace, settings.release, source.url, settings.mode, plan.pixels)
+        return work.do()
     finally:
         source.close()
 
@@ -98,18 +122,15 @@ def source_url(config: Config) -> str:
     return f"s3://desidata/{settings.release}/spectro/redux/{specprods[settings.release]}"
 
 
-def _open(config: Config, url: str, patience: Patience, n_connections: int) -> Source:
+def _open(config: Config, url: str, patience: Patience, line: Line) -> Source:
     """Return the source rooted at its ``healpix`` folder."""
     if not url.startswith("s3://"):
         if "://" in url:
             raise ConfigError(f"source {url}: neither s3://bucket/prefix nor a local folder")
         return LocalSource(locate_healpix(Path(url).expanduser()))
-    from qad.fetching.s3 import S3Source, make_client, split_url
+    from qad.fetching.s3 import open_source
 
-    bucket, prefix = split_url(url)
-    client = make_client(config.fetch, "fetch.region" in config.origins, n_connections)
-    source = S3Source(client, bucket, f"{prefix}/" if prefix else "", patience)
-    patience.is_up = source.is_up
+    source = open_source(config.fetch, "fetch.region" in config.origins, url, patience, line)
     try:
         return find_healpix(source)
     except BaseException:
@@ -121,67 +142,111 @@ def _open(config: Config, url: str, patience: Patience, n_connections: int) -> S
 class _Work:
     """A run of the stage over its plan."""
 
+    order: Order
     plan: Plan
     target: Target
-    source: Source
-    patience: Patience
-    n_threads: int
+    transfer: Transfer
     options: RunOptions
-    meter: Meter = field(default_factory=Meter)
-    shown_bytes: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
 
     def look(self) -> StageResult:
         """Say what would be done."""
-        n_pixels = n_files = n_bytes = 0
-        for done in run_threads(partial(pending, self.target), self.plan.pixels, self.n_threads, self.patience.stop):
-            if done.error is not None:
-                raise done.error
-            n_pixels += bool(done.value)
-            n_files += len(done.value or ())
-            n_bytes += sum(file.size for file in done.value or ())
-        counts = {"pixels": len(self.plan.pixels), "files_to_fetch": n_files, "bytes_to_fetch": n_bytes}
-        n_skipped = len(self.plan.pixels) - n_pixels
-        return self._result(n_pixels, n_skipped, list(self.plan.failures), counts)
+        patience = self.transfer.patience
+        outlook = _in_thread(lambda: look_ahead(self.transfer, self.target, self.order, self.plan), patience)
+        found = outlook.as_json()
+        n_bytes = found["bytes_by_mode"].get(self.target.mode, {"value": 0})["value"]
+        counts = {
+            "pixels": len(self.plan.pixels),
+            "pixels_absent": len(self.plan.absent),
+            "files_to_fetch": sum(len(names) for names in outlook.todo.values()),
+            "bytes_to_fetch": n_bytes,
+            **self._target_counts(),
+        }
+        n_done = len(outlook.todo)
+        return self._result(n_done, len(self.plan.pixels) - n_done, list(self.plan.failures), counts, found)
 
-    def do(self, part_bytes: int, resume: bool) -> StageResult:
+    def do(self) -> StageResult:
         """Fetch."""
-        transfer = Transfer(self.source, self.patience, part_bytes, resume, self.meter)
         self._warn_of_space()
         started = time.monotonic()
-        self.options.progress.start("fetch", sum(files.n_bytes for files in self.plan.pixels) / MB, "MB")
-        failures = list(self.plan.failures)
-        counts: Counter[str] = Counter()
-        work = partial(fetch_pixel, transfer, self.target)
-        for done in run_threads(work, self.plan.pixels, self.n_threads, self.patience.stop, self._show):
+        shown = _Shown(self)
+        self.options.progress.start("fetch", shown.expected, BYTES)
+        self.failures = list(self.plan.failures)
+        tally = Tally(self.order.targets, self.order.wanted) if self.order.targets is not None else None
+        work = partial(fetch_pixel, self.transfer, self.target)
+        stop, n_threads = self.transfer.patience.stop, self.transfer.line.connections
+        for done in run_threads(work, self.plan.pixels, n_threads, stop, shown.tick, self.transfer.crew):
             name = str(done.item.pixel)
+            shown.pixel_done(done.item)
             if done.error is None and done.value is not None:
-                counts += _count(done.value)
+                self._note(done.item, done.value, tally)
                 _log.info("fetched", extra={"unit": name, "files": done.value.n_fetched, "kept": done.value.n_kept})
             else:
-                failures.append(Failure(name, str(done.error)))
+                self.failures.append(Failure(name, str(done.error)))
                 _log.warning("failed", extra={"unit": name, "reason": str(done.error)})
-        rate = self.meter.received / max(time.monotonic() - started, 1e-9)
-        result = self._result(counts["done"], counts["skipped"], failures, self._counts(counts, failures))
-        return replace(result, details={**result.details, "bytes_per_second": round(rate)})
+                if tally is not None:
+                    tally.untold(done.item.pixel)
+        rate = self.transfer.meter.received / max(time.monotonic() - started, 1e-9)
+        more: dict[str, Any] = {"bytes_per_second": round(rate)}
+        counts = self._counts()
+        if tally is not None and not self.order.wanted.limit:
+            missing = tally.missing()
+            counts["targets.missing"] = len(missing)
+            more["targets_missing"] = [tally.name(index) for index in missing[:SHOWN_TARGETS]]
+        return self._result(self.counts["done"], self.counts["skipped"], self.failures, counts, more)
 
-    def _counts(self, counts: Counter[str], failures: list[Failure]) -> dict[str, float]:
-        verified = {name: n for name, n in sorted(counts.items()) if name.startswith("verified.")}
+    def _note(self, files: PixelFiles, result: PixelResult, tally: Tally | None) -> None:
+        self.counts.update(
+            {
+                "files_fetched": result.n_fetched,
+                "files_skipped": result.n_kept,
+                "rows_fetched": result.n_rows,
+                "done" if result.n_fetched else "skipped": 1,
+                "bytes_whole": files.n_bytes if result.n_fetched else 0,
+            }
+        )
+        self.counts.update(f"verified.{how}" for how in result.verified)
+        if tally is not None:
+            if result.matched is None:
+                tally.untold(files.pixel)
+            else:
+                tally.found(result.matched)
+
+    def _counts(self) -> dict[str, float]:
+        meter = self.transfer.meter
         return {
             "pixels": len(self.plan.pixels) + len(self.plan.failures),
             "pixels_absent": len(self.plan.absent),
-            "pixels_failed": len(failures),
-            "files_fetched": counts["files_fetched"],
-            "files_skipped": counts["files_skipped"],
-            "bytes": self.meter.received,
-            "bytes_resumed": self.meter.resumed,
-            "bytes_skipped": self.meter.kept,
-            "keys_refused": self.source.refused,
-            **verified,
+            "pixels_failed": len(self.failures),
+            "files_fetched": self.counts["files_fetched"],
+            "files_skipped": self.counts["files_skipped"],
+            "rows_fetched": self.counts["rows_fetched"],
+            "bytes": meter.received,
+            "bytes_whole": self.counts["bytes_whole"],
+            "bytes_resumed": meter.resumed,
+            "bytes_skipped": meter.kept,
+            "requests_repeated": self.transfer.patience.repeated,
+            "keys_refused": self.transfer.source.refused,
+            **self._target_counts(),
+            **{name: n for name, n in sorted(self.counts.items()) if name.startswith("verified.")},
         }
 
-    def _result(self, n_done: int, n_skipped: int, failures: list[Failure], counts: Mapping[str, float]) -> StageResult:
-        if self.source.refused:
-            self.options.progress.note(f"{self.source.refused} names in the listing could leave their folder: refused")
+    def _target_counts(self) -> dict[str, float]:
+        targets = self.order.targets
+        return {f"targets.{name}": n for name, n in targets.counts.items()} if targets is not None else {}
+
+    def _result(
+        self,
+        n_done: int,
+        n_skipped: int,
+        failures: list[Failure],
+        counts: Mapping[str, float],
+        more: Mapping[str, Any],
+    ) -> StageResult:
+        source = self.transfer.source
+        if source.refused:
+            self.options.progress.note(f"{source.refused} names in the listing could leave their folder: refused")
         return StageResult(
             "fetch",
             n_done=n_done,
@@ -190,35 +255,69 @@ class _Work:
             paths=(self.target.healpix,),
             counts=counts,
             dry_run=self.options.dry_run,
-            details={"source": self.source.url, "absent": list(self.plan.absent)},
+            details={"source": source.url, "mode": self.target.mode, "absent": list(self.plan.absent), **more},
         )
-
-    def _show(self) -> None:
-        handled = self.meter.handled
-        self.options.progress.advance((handled - self.shown_bytes) / MB)
-        self.shown_bytes = handled
 
     def _warn_of_space(self) -> None:
         there = next(path for path in (self.target.root, *self.target.root.parents) if path.exists())
         free = shutil.disk_usage(there).free
-        needed = sum(self._missing_bytes(files) for files in self.plan.pixels)
+        needed = sum(expected_bytes(self.target, files) for files in self.plan.pixels if not self._is_there(files))
         if needed > free:
             self.options.progress.note(
-                f"{needed / 1e9:.1f} GB are wanted and {free / 1e9:.1f} GB are free below {there}"
+                f"about {format_bytes(needed)} are wanted and {format_bytes(free)} are free below {there}"
             )
 
-    def _missing_bytes(self, files: PixelFiles) -> int:
-        """Return the bytes of the files that are not there at their size: a quick look, not a proof."""
-        folder = pixel_folder(self.target.healpix, files.pixel)
-        there = ((file, regular_status(folder / file.name)) for file in files.all)
-        return sum(file.size for file, status in there if status is None or status.st_size != file.size)
+    def _is_there(self, files: PixelFiles) -> bool:
+        """Whether a pixel's redrock file is there at its size: a quick look, not a proof."""
+        redrock = files.data[0]
+        status = regular_status(pixel_folder(self.target.healpix, files.pixel) / redrock.name)
+        return status is not None and status.st_size == redrock.size
 
 
-def _count(result: PixelResult) -> Counter[str]:
-    counts = Counter({"files_fetched": result.n_fetched, "files_skipped": result.n_kept})
-    counts["done" if result.n_fetched else "skipped"] += 1
-    counts.update(f"verified.{how}" for how in result.verified)
-    return counts
+class _Shown:
+    """What progress shows: bytes of those that are expected, which the pixels done so far correct."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._handled = 0
+        self._pixels_done = 0
+        self._expected_of_done = 0.0
+        self.expected = float(sum(expected_bytes(work.target, files) for files in work.plan.pixels))
+
+    def pixel_done(self, files: PixelFiles) -> None:
+        """Learn from a pixel how good the guess was."""
+        self._pixels_done += 1
+        self._expected_of_done += expected_bytes(self._work.target, files)
+
+    def tick(self) -> None:
+        """Show how it stands."""
+        transfer, progress = self._work.transfer, self._work.options.progress
+        handled = transfer.meter.handled
+        left = self.expected - self._expected_of_done
+        if self._work.target.mode != "files" and self._expected_of_done:
+            left *= min(10.0, handled / self._expected_of_done)
+        progress.expect(max(handled + left * (self._pixels_done < len(self._work.plan.pixels)), handled))
+        progress.tell(self._state())
+        progress.advance(handled - self._handled)
+        self._handled = handled
+
+    def _state(self) -> str:
+        transfer, n_pixels = self._work.transfer, len(self._work.plan.pixels)
+        words = [f"{self._pixels_done}/{n_pixels} pixels", f"{transfer.line.in_flight} requests"]
+        words += [f"{transfer.patience.repeated} repeated"] if transfer.patience.repeated else []
+        words += [f"{len(self._work.failures)} failed"] if self._work.failures else []
+        return ", ".join(words)
+
+
+def expected_bytes(target: Target, files: PixelFiles) -> float:
+    """Return about how many bytes a pixel will take."""
+    if target.mode == "files":
+        return files.n_bytes
+    coadd = files.data[-1].size
+    rest = files.n_bytes - coadd
+    if target.mode == "hdus":
+        return rest + hdus_bytes(coadd, target.resolution)
+    return rest + rows_bytes(coadd, round(TYPICAL_SHARE * count_targets(coadd)), target.resolution)
 
 
 def _in_thread(work: Callable[[], Value], patience: Patience) -> Value:

@@ -46,6 +46,19 @@ def make_folder(folder: Path) -> None:
         raise StorageError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
+def check_space(path: Path, n_bytes: int) -> None:
+    """Raise StorageError unless `n_bytes` more can be written beside `path`.
+
+    A file system may still fill up afterwards, or a quota be met: writing says so then.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise StorageError(
+            f"{path.parent}: no space left to write {path.name}: {n_bytes / 1e6:,.1f} MB are needed and "
+            f"{free / 1e6:,.1f} MB free; make room and run again"
+        )
+
+
 def temporary_name(path: Path) -> Path:
     """Return a name beside `path` that no other process uses."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from qad.results import BYTES, format_bytes
 from qad.terminal.console import error_console, is_plain, printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class PlainProgress:
 
     def __init__(self, interval_s: float = PLAIN_INTERVAL_S) -> None:
         self._interval_s = interval_s
-        self._description = ""
+        self._description = self._state = ""
         self._total: float | None = None
         self._unit = ""
         self._done = 0.0
@@ -42,7 +43,16 @@ class PlainProgress:
         """Begin a task."""
         self._end()
         self._description, self._total, self._unit, self._done = description, total, unit, 0.0
+        self._state = ""
         self._started = self._shown = time.monotonic()
+
+    def expect(self, total: float) -> None:
+        """Change what is expected."""
+        self._total = total
+
+    def tell(self, state: str) -> None:
+        """Take the words for the next line."""
+        self._state = state
 
     def advance(self, amount: float = 1) -> None:
         """Count, and print when it is time."""
@@ -63,42 +73,34 @@ class PlainProgress:
         self._shown = time.monotonic()
         elapsed = max(self._shown - self._started, 1e-9)
         rate = self._done / elapsed
-        share = f"{self._done:.0f}/{self._total:.0f}" if self._total is not None else f"{self._done:.0f}"
-        left = (
-            f", {_duration((self._total - self._done) / rate)} left"
-            if self._total and rate and self._done < self._total
-            else ""
-        )
-        unit = f" {self._unit}" if self._unit else ""
-        print(
-            f"{self._description}: {share}{unit}, {rate:.3g}/s, {_duration(elapsed)}{left}", file=sys.stderr, flush=True
-        )
+        is_running = self._total and rate and self._done < self._total
+        left = f", {format_duration((self._total - self._done) / rate)} left" if self._total and is_running else ""
+        state = f"; {self._state}" if self._state else ""
+        line = f"{self._description}: {_amount(self._done, self._total, self._unit)}, {_rate(rate, self._unit)}"
+        print(printable(f"{line}, {format_duration(elapsed)}{left}{state}"), file=sys.stderr, flush=True)
 
 
 class BarProgress:
     """Progress for people: a Rich bar with rate and time left."""
 
     def __init__(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.table import Column
 
+        fixed = Column(no_wrap=True)
         self._bar: RichProgress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=fixed),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]} {task.fields[rate]}"),
+            TextColumn("{task.fields[amount]}", table_column=fixed, markup=False),
+            TextColumn("{task.fields[rate]}", table_column=fixed, markup=False),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True, overflow="ellipsis"), markup=False),
             console=error_console(),
             expand=True,
         )
         self._task: TaskID | None = None
+        self._unit = ""
 
     def __enter__(self) -> BarProgress:
         self._bar.start()
@@ -111,7 +113,19 @@ class BarProgress:
 
     def start(self, description: str, total: float | None = None, unit: str = "") -> None:
         """Begin a task."""
-        self._task = self._bar.add_task(printable(description), total=total, unit=unit, rate="")
+        self._unit = unit
+        amount = _amount(0, total, unit)
+        self._task = self._bar.add_task(printable(description), total=total, amount=amount, rate="", state="")
+
+    def expect(self, total: float) -> None:
+        """Change the length of the bar."""
+        if self._task is not None:
+            self._bar.update(self._task, total=total)
+
+    def tell(self, state: str) -> None:
+        """Show the words behind the bar."""
+        if self._task is not None:
+            self._bar.update(self._task, state=printable(state))
 
     def advance(self, amount: float = 1) -> None:
         """Move the bar."""
@@ -120,7 +134,8 @@ class BarProgress:
         self._bar.advance(self._task, amount)
         task = self._bar.tasks[self._task]
         speed = task.speed or task.finished_speed
-        self._bar.update(self._task, rate=f"{speed:.3g}/s" if speed else "")
+        shown = _amount(task.completed, task.total, self._unit)
+        self._bar.update(self._task, amount=shown, rate=_rate(speed, self._unit) if speed else "")
 
     def note(self, message: str) -> None:
         """Print a line above the bar."""
@@ -132,10 +147,23 @@ def terminal_progress() -> AbstractContextManager[Progress]:
     return PlainProgress() if is_plain(sys.stderr) else BarProgress()
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Return seconds as people read them: 12 s, 3 min 05 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _amount(done: float, total: float | None, unit: str) -> str:
+    """Return how much is done of how much."""
+    if unit == BYTES:
+        return f"{format_bytes(done)} of {format_bytes(total)}" if total is not None else format_bytes(done)
+    share = f"{done:.0f}/{total:.0f}" if total is not None else f"{done:.0f}"
+    return f"{share} {unit}".rstrip()
+
+
+def _rate(rate: float, unit: str) -> str:
+    return f"{format_bytes(rate)}/s" if unit == BYTES else f"{rate:.3g}/s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from astropy.io import fits
 from qad.config import Config, load_config
 from qad.desi import layout
 from qad.results import RunOptions, StageResult
+from qad.storage.provenance import hash_file
 from qad.work.units import Pixel
 
 CAMERAS = {"B": (0, 2751), "R": (2700, 2326), "Z": (4900, 2881)}
@@ -116,6 +117,67 @@ def write_hdus(path: Path, hdus: Hdus) -> None:
     fits.HDUList(list(hdus.values())).writeto(path, overwrite=True, checksum=True)
 
 
+def write_list(coadd: Path, redrock: Path) -> Path:
+    """Write the SHA-256 list of a pixel's folder, and return its path."""
+    kind_and_pixel = layout.parse_file_name(coadd.name)
+    assert kind_and_pixel is not None
+    path = coadd.with_name(layout.checksum_name(kind_and_pixel[1]))
+    path.write_text("".join(f"{hash_file(file)}  {file.name}\n" for file in (coadd, redrock)))
+    return path
+
+
+def quasars_of(redrock: Path) -> list[int]:
+    """Return the TARGETIDs that fetch takes by default."""
+    with fits.open(redrock) as hdus:
+        rows = hdus["REDSHIFTS"].data
+        return [int(row["TARGETID"]) for row in rows if row["SPECTYPE"] == "QSO" and row["ZWARN"] == 0]
+
+
+def cut_coadd(path: Path, targetids: Collection[int] | None, cards: dict[str, Any] | None = None) -> str:
+    """Put in a coadd's place what is left without RESOLUTION, and of these targets alone; return its old SHA-256.
+
+    Parameters
+    ----------
+    path : Path
+    targetids : collection of int or None
+        None: all.
+    cards : dict
+        Of the primary header, in place of the right ones; None leaves one out.
+    """
+    told = {
+        "QADMODE": "hdus" if targetids is None else "rows",
+        "QADSHA": hash_file(path),
+        "QADETAG": "0123456789abcdef-2",
+        "QADSIZE": path.stat().st_size,
+        "QADSEL": "SPECTYPE QSO, ZWARN 0",
+    }
+    with fits.open(path, do_not_scale_image_data=True, character_as_bytes=True) as hdus:
+        told["QADNROWS"] = len(hdus["FIBERMAP"].data)
+        is_kept = _rows_of(hdus["FIBERMAP"], targetids)
+        kept = fits.HDUList()
+        for hdu in hdus:
+            if hdu.name.endswith("_RESOLUTION"):
+                continue
+            new = hdu.copy()
+            if isinstance(hdu, fits.BinTableHDU):
+                new = fits.BinTableHDU(hdu.data[_rows_of(hdu, targetids)], hdu.header)
+            elif hdu.name.endswith(("_FLUX", "_IVAR", "_MASK")):
+                new = fits.ImageHDU(hdu.data[is_kept], hdu.header)
+            kept.append(new)
+        for key, value in (told | (cards or {})).items():
+            if value is not None:
+                kept[0].header[key] = value
+        partial = path.with_suffix(".new")
+        kept.writeto(partial, checksum=True, overwrite=True)
+    partial.replace(path)
+    return str(told["QADSHA"])
+
+
+def _rows_of(table: Any, targetids: Collection[int] | None) -> np.ndarray:
+    found = table.data["TARGETID"]
+    return np.ones(len(found), bool) if targetids is None else np.isin(found, np.array([*targetids], np.int64))
+
+
 class MadeRelease:
     """A release tree in the making."""
 
@@ -155,6 +217,9 @@ class Kit:
     write_hdus = staticmethod(write_hdus)
     coadd_hdus = staticmethod(coadd_hdus)
     redrock_hdus = staticmethod(redrock_hdus)
+    write_list = staticmethod(write_list)
+    quasars_of = staticmethod(quasars_of)
+    cut_coadd = staticmethod(cut_coadd)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -126,6 +126,21 @@ def test_a_target_of_one_file_alone_is_dropped_and_counted(kit: Any) -> None:
     assert rows(result.paths[0]) == {kit.SECOND.targetid: kit.SECOND.z}
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"spectype": ["GALAXY"]}, "spectype"),
+        ({"zwarn": [4]}, "zwarn"),
+        ({"z": [float("nan")]}, "bad_z"),
+        ({"z": [8.0]}, "z_range"),
+        ({}, "not_in_coadd"),
+    ],
+)
+def test_what_redrock_tells_counts_before_what_the_coadd_lacks(change: dict[str, Any], reason: str) -> None:
+    nothing = np.empty(0, np.int64)
+    assert select_rows(redshifts([5], **change), nothing, None, nothing, Extract()).dropped == {reason: 1}
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(3)), redrock_order=st.permutations(range(3)))
 def test_the_order_of_rows_never_matters(kit: Any, order: list[int], redrock_order: list[int]) -> None:

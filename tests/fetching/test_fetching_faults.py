@@ -18,7 +18,7 @@ from s3server import BUCKET, KEY, SECRET, Exchange, FaultProxy, S3Server, tree_b
 import qad
 from qad.desi.layout import checksum_name, coadd_name, pixel_folder, redrock_name
 from qad.errors import InputError, ServiceError, StorageError
-from qad.fetching.download import partial_path
+from qad.fetching.partial import partial_path
 from qad.fetching.source import RemoteFile
 from qad.results import StageResult
 from qad.work.units import Pixel
@@ -30,7 +30,7 @@ LIST = checksum_name(FIRST)
 
 def bring(proxy: FaultProxy, root: Path, **more: object) -> StageResult:
     """Fetch, with short waits."""
-    keys = {"source": f"s3://{BUCKET}/dr1", "timeout_s": 1.0, "retries": 4, "connections": 3, **more}
+    keys = {"source": f"s3://{BUCKET}/dr1", "timeout_s": 1.0, "retries": 4, "connections": 3, "mode": "files", **more}
     return qad.fetch(root=root, endpoint_url=proxy.url, **keys)
 
 
@@ -272,7 +272,7 @@ def test_an_object_that_changes_between_two_ranges_is_never_mixed(
 
     proxy.reset(change_after_the_first_part)
     result = bring(proxy, tmp_path, source=url, part_mib=1)
-    assert done == [(0, (1 << 20) - 1)]
+    assert len(done) == 1
     assert result.failures == ()
     assert tree_bytes(tmp_path / "raw/dr1/healpix") == tree_bytes(root / "healpix")
     assert not list(tmp_path.rglob("*part"))
@@ -285,7 +285,7 @@ def test_an_object_that_never_rests_fails_by_name(
     seeds = itertools.count(10)
 
     def change_each_time(found: Exchange) -> None:
-        if found.target.partition("?")[0].endswith(coadd_name(pixel)) and found.range and found.range[0] == 0:
+        if found.target.partition("?")[0].endswith(coadd_name(pixel)) and found.range:
             change(s3, root, pixel, seed=next(seeds))
 
     proxy.reset(change_each_time)

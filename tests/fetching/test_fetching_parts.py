@@ -20,12 +20,13 @@ from qad.desi.layout import checksum_name, coadd_name, pixel_folder, redrock_nam
 from qad.errors import ConfigError, InputError, QadError, ServiceError, StorageError
 from qad.fetching.answers import refusal, retry_after
 from qad.fetching.checksums import MismatchError, UnverifiedError, check_datasums, parse_list
-from qad.fetching.download import partial_path
 from qad.fetching.local import LocalSource
+from qad.fetching.partial import partial_path
 from qad.fetching.plan import Wanted, find_healpix, make_plan
 from qad.fetching.retry import Patience, StoppedError
 from qad.fetching.source import ChangedError, DeniedError, MissingError, RemoteFile, TransientError, is_safe_key
 from qad.fetching.threads import run_threads
+from qad.results import StageResult
 from qad.work.units import Pixel
 
 HEX = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -202,6 +203,11 @@ def many_pixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def fetch(**keys: object) -> StageResult:
+    """Fetch whole files."""
+    return qad.fetch(**{"mode": "files", **keys})
+
+
 def plan_of(root: Path, **wanted: object) -> list[str]:
     source = LocalSource(root / "healpix")
     return [str(files.pixel) for files in make_plan(source, Wanted(**wanted), Patience(0, ""), 2).pixels]  # type: ignore[arg-type]
@@ -253,17 +259,17 @@ def release(tmp_path: Path) -> Path:
 
 
 def test_a_local_release_is_copied_and_verified_and_not_again(release: Path, tmp_path: Path) -> None:
-    first = qad.fetch(root=tmp_path / "work", source=str(release))
+    first = fetch(root=tmp_path / "work", source=str(release))
     assert (first.n_done, first.counts["verified.sha256"]) == (2, 4)
     assert tree_bytes(tmp_path / "work/raw/dr1") == tree_bytes(release)
     receipt = json.loads((tmp_path / "work/raw/dr1/healpix/main/dark/0/48/.qad-fetch.json").read_text())
     assert {item["verified"] for item in receipt["files"].values()} == {"sha256", "entries"}
-    second = qad.fetch(root=tmp_path / "work", source=str(release))
+    second = fetch(root=tmp_path / "work", source=str(release))
     assert (second.n_done, second.n_skipped, second.counts["bytes"]) == (0, 2, 0)
 
 
 def test_the_real_release_is_copied_byte_for_byte(real_release: Path, tmp_path: Path) -> None:
-    result = qad.fetch(root=tmp_path, source=str(real_release))
+    result = fetch(root=tmp_path, source=str(real_release))
     assert (result.failures, result.n_done, result.counts["verified.sha256"]) == ((), 6, 12)
     assert tree_bytes(tmp_path / "raw/dr1/healpix") == tree_bytes(real_release / "spectro/redux/iron/healpix")
 
@@ -278,50 +284,52 @@ def damage(path: Path) -> None:
 
 
 def test_verify_finds_a_damaged_local_file_and_fetches_it_again(release: Path, tmp_path: Path) -> None:
-    qad.fetch(root=tmp_path / "work", source=str(release))
+    fetch(root=tmp_path / "work", source=str(release))
     copy = tmp_path / "work/raw/dr1"
     damage(copy / "healpix/main/dark/0/48" / coadd_name(SMALL[1]))
     damage(copy / "healpix/sv3/bright/260/26065" / checksum_name(SMALL[2]))
-    looked = qad.fetch(root=tmp_path / "work", source=str(release), verify=True, dry_run=True)
+    looked = fetch(root=tmp_path / "work", source=str(release), verify=True, dry_run=True)
     assert looked.counts["files_to_fetch"] == 2
-    result = qad.fetch(root=tmp_path / "work", source=str(release), verify=True)
+    result = fetch(root=tmp_path / "work", source=str(release), verify=True)
     assert (result.counts["files_fetched"], result.counts["files_skipped"]) == (2, 4)
     assert tree_bytes(copy) == tree_bytes(release)
 
 
 def test_a_file_touched_since_is_looked_at_without_being_asked(release: Path, tmp_path: Path) -> None:
-    qad.fetch(root=tmp_path / "work", source=str(release))
+    fetch(root=tmp_path / "work", source=str(release))
     path = tmp_path / "work/raw/dr1/healpix/main/dark/0/48" / coadd_name(SMALL[1])
     os.utime(path)  # touched, not changed: its bytes are read once and the receipt takes the new time
-    assert qad.fetch(root=tmp_path / "work", source=str(release)).n_skipped == 2
+    assert fetch(root=tmp_path / "work", source=str(release)).n_skipped == 2
     entry = json.loads((path.parent / ".qad-fetch.json").read_text())["files"][path.name]
     assert entry["mtime_ns"] == path.stat().st_mtime_ns
     damage(path)
     os.utime(path)
-    assert qad.fetch(root=tmp_path / "work", source=str(release)).counts["files_fetched"] == 1
+    assert fetch(root=tmp_path / "work", source=str(release)).counts["files_fetched"] == 1
     assert tree_bytes(tmp_path / "work/raw/dr1") == tree_bytes(release)
 
 
 def test_a_missing_file_is_fetched_and_force_fetches_all(release: Path, tmp_path: Path) -> None:
-    qad.fetch(root=tmp_path / "work", source=str(release))
+    fetch(root=tmp_path / "work", source=str(release))
     next((tmp_path / "work").rglob("redrock-main*.fits")).unlink()
-    assert qad.fetch(root=tmp_path / "work", source=str(release)).counts["files_fetched"] == 1
-    assert qad.fetch(root=tmp_path / "work", source=str(release), force=True).counts["files_fetched"] == 6
+    assert fetch(root=tmp_path / "work", source=str(release)).counts["files_fetched"] == 1
+    assert fetch(root=tmp_path / "work", source=str(release), force=True).counts["files_fetched"] == 6
 
 
 def test_files_that_another_tool_put_there_are_adopted_by_their_hash(release: Path, tmp_path: Path) -> None:
-    qad.fetch(root=tmp_path / "work", source=str(release))
+    fetch(root=tmp_path / "work", source=str(release))
     for receipt in (tmp_path / "work").rglob(".qad-fetch.json"):
         receipt.write_text("{ torn")
-    result = qad.fetch(root=tmp_path / "work", source=str(release))
+    result = fetch(root=tmp_path / "work", source=str(release))
     # lists are small and fetched again; the spectra are only read
     assert (result.counts["files_fetched"], result.counts["files_skipped"]) == (2, 4)
-    assert qad.fetch(root=tmp_path / "work", source=str(release)).n_skipped == 2
+    assert fetch(root=tmp_path / "work", source=str(release)).n_skipped == 2
 
 
 def test_a_damaged_source_fails_its_pixel_by_name_and_the_rest_goes_on(release: Path, tmp_path: Path) -> None:
     damage(release / "healpix/main/dark/0/48" / coadd_name(SMALL[1]))
-    done = run_qad("fetch", "--source", str(release), "--root", str(tmp_path / "work"), cwd=tmp_path)
+    done = run_qad(
+        *("fetch", "--source", str(release), "--mode", "files", "--root", str(tmp_path / "work")), cwd=tmp_path
+    )
     assert done.returncode == 1
     assert "main/dark/48 failed: coadd-main-dark-48.fits: SHA-256" in done.stderr
     assert "Traceback" not in done.stderr
@@ -330,9 +338,9 @@ def test_a_damaged_source_fails_its_pixel_by_name_and_the_rest_goes_on(release: 
 
 def test_without_any_voucher_a_file_gets_no_name(tmp_path: Path) -> None:
     folder = write_pixel(tmp_path / "release/healpix", SMALL[0], with_list=False)
-    assert qad.fetch(root=tmp_path / "one", source=str(tmp_path / "release")).counts["verified.datasum"] == 2
+    assert fetch(root=tmp_path / "one", source=str(tmp_path / "release")).counts["verified.datasum"] == 2
     write_fits(folder / coadd_name(SMALL[0]), 1, 2, checksum=False)
-    (failure,) = qad.fetch(root=tmp_path / "two", source=str(tmp_path / "release")).failures
+    (failure,) = fetch(root=tmp_path / "two", source=str(tmp_path / "release")).failures
     assert "nothing vouches for it" in failure.reason
     assert "qad extract --source" in failure.reason
     assert not list((tmp_path / "two").rglob("coadd*"))
@@ -348,7 +356,7 @@ def test_links_in_a_source_are_followed_inside_it_only(release: Path, tmp_path: 
     (outside / coadd_name(Pixel("main", "dark", 50))).symlink_to(secret)
     write_list(outside, Pixel("main", "dark", 50))
     (outside / "loop").symlink_to(outside / "loop")
-    result = qad.fetch(root=tmp_path / "work", source=str(release))
+    result = fetch(root=tmp_path / "work", source=str(release))
     assert result.counts["keys_refused"] == 2
     assert [failure.unit for failure in result.failures] == ["main/dark/50"]
     assert not list((tmp_path / "work").rglob("coadd-main-dark-50.fits"))
@@ -356,10 +364,10 @@ def test_links_in_a_source_are_followed_inside_it_only(release: Path, tmp_path: 
 
 def test_a_source_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
-        qad.fetch(root=tmp_path / "work", source=str(tmp_path / "nowhere"))
+        fetch(root=tmp_path / "work", source=str(tmp_path / "nowhere"))
     (tmp_path / "empty/healpix").mkdir(parents=True)
     with pytest.raises(InputError, match="holds nothing of any survey"):
-        qad.fetch(root=tmp_path / "work", source=str(tmp_path / "empty"))
+        fetch(root=tmp_path / "work", source=str(tmp_path / "empty"))
 
 
 def test_a_partial_file_is_taken_up_from_a_local_source_too(release: Path, tmp_path: Path) -> None:
@@ -370,7 +378,7 @@ def test_a_partial_file_is_taken_up_from_a_local_source_too(release: Path, tmp_p
     folder.mkdir(parents=True)
     content = (release / "healpix" / coadd.key).read_bytes()
     partial_path(folder / coadd.name, coadd).write_bytes(content[:10_000])
-    result = qad.fetch(root=tmp_path / "work", source=str(release))
+    result = fetch(root=tmp_path / "work", source=str(release))
     assert result.counts["bytes_resumed"] == 10_000
     assert tree_bytes(tmp_path / "work/raw/dr1") == tree_bytes(release)
     assert not list((tmp_path / "work").rglob("*part"))
@@ -383,7 +391,7 @@ def test_a_file_that_another_process_is_fetching_is_left_to_it(release: Path, tm
     folder.mkdir(parents=True)
     with partial_path(folder / coadd.name, coadd).open("wb") as theirs:
         fcntl.flock(theirs, fcntl.LOCK_EX)
-        (failure,) = qad.fetch(root=tmp_path / "work", source=str(release)).failures
+        (failure,) = fetch(root=tmp_path / "work", source=str(release)).failures
     assert (failure.unit, "another process" in failure.reason) == ("main/dark/48", True)
     assert not (folder / coadd.name).exists()
 
@@ -423,9 +431,9 @@ def test_retry_after_is_read_where_it_makes_sense(header: str, seconds: float) -
 
 
 def test_a_receipt_holds_no_clock_but_that_of_the_files(release: Path, tmp_path: Path) -> None:
-    qad.fetch(root=tmp_path / "one", source=str(release))
+    fetch(root=tmp_path / "one", source=str(release))
     time.sleep(0.01)
-    qad.fetch(root=tmp_path / "two", source=str(release))
+    fetch(root=tmp_path / "two", source=str(release))
     documents = []
     for name in ("one", "two"):
         receipt = next((tmp_path / name).rglob("main/dark/0/48/.qad-fetch.json"))

@@ -1,0 +1,158 @@
+"""The line to the server: how many requests may be under way, and what it is measured to carry.
+
+*How many.*  A limit that a server's SlowDown halves and good answers bring back one by one (additive increase,
+multiplicative decrease; Chiu & Jain 1989, Computer Networks 17, 1).  Large answers get a quarter of it: a few of them
+fill any line, and more only share it.
+
+*How wide a gap between two wanted ranges is worth fetching.*  A request occupies one of n connections for a round
+trip, so leaving one out saves ``latency / n`` seconds of the run, and its gap costs ``gap / rate`` seconds.  Rate and
+latency are measured as the run goes.  The rate counts only where the line is full, which shows in answers that take
+much longer than the line's latency; otherwise the line is taken for faster than what is asked of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore, Condition, Lock
+
+LARGE_BYTES = 1 << 20
+LARGE_FILE_BYTES = 4 << 20
+LARGE_SHARE = 4
+FIRST_RATE = 125e6
+"""Bytes a second that a line is taken for before it is measured: 1 Gb/s."""
+FIRST_LATENCY_S = 0.03
+REQUEST_CPU_S = 2.5e-4
+"""What a request costs in this process's time, measured with ``benchmarks/fetch.py clients``: on a line without latency it
+is the processor that requests compete for."""
+MAX_GAP_BYTES = 64 << 10
+"""A wider gap saves no time on lines up to 1 Gb/s, and moves bytes that nobody wants on faster ones."""
+WINDOW_S = 0.25
+TICK_S = 0.2
+FULL = 2.0
+"""The line is full when answers take this many times its latency."""
+
+
+class Line:
+    """What all threads know of the line; every method may be called from any of them.
+
+    Parameters
+    ----------
+    connections : int
+        Most requests under way at once.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self.connections = connections
+        self.slowed = 0
+        lock = Lock()
+        self._free, self._free_large = Condition(lock), Condition(lock)
+        self._limit = float(connections)
+        self._n = self._n_large = 0
+        self._slowed_at = 0.0
+        self._files = BoundedSemaphore(max(1, connections // LARGE_SHARE))
+        self._measured = Lock()
+        self._latency_s = float("inf")
+        self._rate = FIRST_RATE
+        self._window_began = time.monotonic()
+        self._bytes = self._requests = 0
+        self._spent_s = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return self._n
+
+    @property
+    def latency_s(self) -> float:
+        """The shortest time in which a request was answered."""
+        return self._latency_s if self._latency_s < float("inf") else FIRST_LATENCY_S
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second that the line is taken to carry."""
+        return self._rate
+
+    @property
+    def gap_bytes(self) -> int:
+        """The widest gap between two wanted ranges that costs no more than a request of its own."""
+        seconds = max(self.latency_s / self.connections, REQUEST_CPU_S)
+        return min(int(self._rate * seconds), MAX_GAP_BYTES)
+
+    @contextmanager
+    def slot(self, n_bytes: int, check: Callable[[], None]) -> Iterator[None]:
+        """Hold the right to one request for `n_bytes`.
+
+        Parameters
+        ----------
+        n_bytes : int
+        check : callable
+            Called a few times a second while waiting; raises to end it.
+        """
+        large = n_bytes >= LARGE_BYTES
+        free = self._free_large if large else self._free
+        with free:
+            while not self._has_room(large):
+                free.wait(TICK_S)
+                check()
+            self._n += 1
+            self._n_large += large
+        try:
+            yield
+        finally:
+            with free:
+                self._n -= 1
+                self._n_large -= large
+                self._free.notify()
+                self._free_large.notify()
+
+    @contextmanager
+    def file(self, n_bytes: int, check: Callable[[], None]) -> Iterator[None]:
+        """Hold the right to fetch one file: of large ones no more are begun than can be under way."""
+        if n_bytes < LARGE_FILE_BYTES:
+            yield
+            return
+        while not self._files.acquire(timeout=TICK_S):
+            check()
+        try:
+            yield
+        finally:
+            self._files.release()
+
+    def slow_down(self) -> None:
+        """Take the server at its word: half as many requests, at most once a second."""
+        with self._free:
+            now = time.monotonic()
+            if now - self._slowed_at < 1:
+                return
+            self._slowed_at = now
+            self.slowed += 1
+            self._limit = max(1.0, self._limit / 2)
+
+    def answered(self, first_byte_s: float, seconds: float, n_bytes: int) -> None:
+        """Note a good answer: when its head came, when its last byte, and how many bytes there were."""
+        if self._limit < self.connections:
+            with self._free:
+                self._limit = min(float(self.connections), self._limit + 1 / self._limit)
+        with self._measured:
+            self._latency_s = min(self._latency_s, first_byte_s)
+            self._bytes += n_bytes
+            self._requests += 1
+            self._spent_s += seconds
+            now = time.monotonic()
+            if now - self._window_began >= WINDOW_S:
+                self._end_window(now - self._window_began)
+                self._window_began = now
+
+    def _has_room(self, large: bool) -> bool:
+        return self._n < self._limit and not (large and self._n_large >= max(1.0, self._limit / LARGE_SHARE))
+
+    def _end_window(self, seconds: float) -> None:
+        carried, mean_s = self._bytes / seconds, self._spent_s / self._requests
+        if mean_s > FULL * self.latency_s:
+            self._rate = 0.5 * (self._rate + carried)
+        else:
+            self._rate = max(self._rate, carried)
+        self._bytes = self._requests = 0
+        self._spent_s = 0.0
