@@ -14,6 +14,7 @@ from qad.desi.redrock import Redshifts, read_redshifts
 from qad.errors import InputError
 from qad.extraction.cameras import merge_cameras
 from qad.extraction.clean import Cleaned, clean_camera, median_snr
+from qad.extraction.identity import holds_no_target
 from qad.extraction.scalars import add_place, complete_positions, fiberstatus_of, read_scalars
 from qad.extraction.select import NOT_IN_COADD, Selection, select_rows
 from qad.schema import N_WAVE, SPECTRA
@@ -76,7 +77,7 @@ def extract_pixel(pixel: Pixel | None, coadd_path: Path, redrock_path: Path, set
 
 
 def extract_without_coadd(coadd_path: Path, redrock_path: Path, settings: Extract) -> Extracted:
-    """Return the empty table of a healpix in which redrock knows no wanted row: fetch leaves its coadd where it is.
+    """Return the empty table of a healpix whose coadd fetch left where it is: redrock knows no wanted row, or no target.
 
     Raises
     ------
@@ -88,7 +89,12 @@ def extract_without_coadd(coadd_path: Path, redrock_path: Path, settings: Extrac
     redshifts = read_redshifts(redrock_path, settings.verify_datasum)
     selection = select_rows(redshifts, np.empty(0, np.int64), None, np.empty(0, np.int32), settings)
     n_wanted = selection.dropped.get(NOT_IN_COADD, 0)
-    if n_wanted:
+    notes = []
+    if n_wanted and holds_no_target(coadd_path):
+        notes.append(
+            f"{n_wanted} wanted row{'s'[: n_wanted > 1]} not fetched: none is a target that `qad fetch` was given"
+        )
+    elif n_wanted:
         raise InputError(
             coadd_path,
             f"no such file, and {redrock_path.name} has {n_wanted} wanted row{'s'[: n_wanted > 1]}; run `qad fetch` again, "
@@ -96,7 +102,8 @@ def extract_without_coadd(coadd_path: Path, redrock_path: Path, settings: Extrac
         )
     required = [column for column in SPECTRA.columns if not column.nullable]
     table = make_table(SPECTRA, {column.name: np.empty((0, N_WAVE)) if column.is_vector else [] for column in required})
-    return Extracted(table, {**_counts(selection), "rows_out": 0}, selection.duplicates)
+    counts = {**_counts(selection), "rows_out": 0}
+    return Extracted(table, counts, selection.duplicates, notes, is_complete=not n_wanted)
 
 
 def _counts(selection: Selection) -> dict[str, int]:

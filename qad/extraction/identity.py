@@ -68,7 +68,12 @@ class Identity:
     @property
     def own(self) -> dict[str, str]:
         """The origins, but a cut's own hash in place of its origin."""
-        return self.origins | {path.name: sha256 for path, sha256 in zip(self.paths, self.hashes, strict=True)}
+        return self.origins | self.present
+
+    @property
+    def present(self) -> dict[str, str]:
+        """The hashes of the files that are there."""
+        return {path.name: sha256 for path, sha256 in zip(self.paths, self.hashes, strict=True)}
 
     @property
     def is_whole(self) -> bool:
@@ -106,6 +111,14 @@ def known_hashes(paths: Sequence[Path], receipt: Path) -> Identity | None:
     memory = _remembered(receipt)
     files = [file for path in paths if (file := _known(path, memory)) is not None]
     return _gathered(files) if len(files) == len(paths) else None
+
+
+def holds_no_target(coadd: Path) -> bool:
+    """Whether fetch left a coadd where it is because it holds none of the targets that a person listed."""
+    files = receipts.read_receipt(coadd.with_name(FETCH_RECEIPT)).get("files")
+    entry = files.get(coadd.name) if isinstance(files, dict) else None
+    rows = entry.get("rows") if isinstance(entry, dict) and entry.get("verified") == "no-rows" else None
+    return isinstance(rows, list) and any(str(rule).startswith(("targets ", "positions ")) for rule in rows)
 
 
 def listed_specprod(path: Path) -> str:

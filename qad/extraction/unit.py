@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qad.desi import layout
 from qad.desi.fits import FitsFile
 from qad.errors import InputError
-from qad.extraction.identity import Identity, input_hashes, listed_specprod
+from qad.extraction.identity import Identity, holds_no_target, input_hashes, listed_specprod
 from qad.schema import N_WAVE, SPECTRA, WAVE_START, WAVE_STEP
 from qad.settings import Extract
 from qad.storage import receipts
@@ -108,7 +108,7 @@ def _write_unit(unit: Unit, settings: Extract, before: list[dict[str, Any]], ide
     if receipts.stat_inputs(unit.present) != before:
         raise InputError(unit.coadd.parent, "a file changed while it was read; run again")
     # a cut that lacks wanted rows must not pass for the whole file, which would then seem to be done
-    named = identity.origins if extracted.is_complete else identity.own
+    named = identity.origins if extracted.is_complete else identity.present
     provenance = Provenance(
         "extract",
         content_settings(settings),
@@ -163,7 +163,10 @@ def is_done(unit: Unit, settings: Extract, identity: Identity) -> bool:
         metadata = read_metadata(unit.output, SPECTRA)
     except InputError:
         return False
-    named = [[asdict(file) for file in unit.named(hashes)] for hashes in (identity.origins, identity.own)]
+    possible = [identity.origins, identity.own]
+    if identity.n_absent and holds_no_target(unit.coadd):
+        possible.append(identity.present)
+    named = [[asdict(file) for file in unit.named(hashes)] for hashes in possible]
     return (
         metadata.get("qad.table") == SPECTRA.tag
         and metadata.get("qad.inputs") in named

@@ -13,8 +13,9 @@ from typing import Any
 _START, _END = b"<Contents>", b"</Contents>"
 _OBJECT = re.compile(
     rb"<Contents>(?>"  # atomic and possessive: a page of nonsense is given up at once
-    rb"<Key>([^<&\x80-\xff]+)</Key>|<Size>([0-9]{1,18})</Size>|<ETag>(?:&quot;|\")?([^<&\"\x80-\xff]*)(?:&quot;|\")?</ETag>|"
-    rb"<([A-Za-z]+)>[^<]*</\4>)*+</Contents>"
+    rb"<Key>([^<&\x80-\xff]+)</Key>|<Size>([0-9]{1,18})</Size>|"
+    rb"<ETag>(?:&quot;|&#34;|\")?([^<&\"\x80-\xff]*)(?:&quot;|&#34;|\")?</ETag>|"
+    rb"<(?!Key>|Size>|ETag>)([A-Za-z]+)>[^<]*</\4>)*+</Contents>"
 )
 """An object as AWS writes it.  A key is url-encoded, as botocore asks for it, and so has no ``&``."""
 
