@@ -21,7 +21,7 @@ from qad.storage.atomic import check_space, storage_errors
 
 STOP_TICK_S = 0.2
 
-BUFFER_BYTES = 512 << 10
+BUFFER_BYTES = 256 << 10
 HASH_BUFFER_BYTES = 1 << 20
 PROGRESS_BYTES = 64 << 10
 """An attempt that brought at least this much gives the retry budget back."""

@@ -19,7 +19,7 @@ from threading import BoundedSemaphore, Condition, Lock
 
 LARGE_BYTES = 1 << 20
 LARGE_FILE_BYTES = 4 << 20
-LARGE_SHARE = 4
+LARGE_SHARE = 8
 FIRST_RATE = 125e6
 """Bytes a second that a line is taken for before it is measured: 1 Gb/s."""
 FIRST_LATENCY_S = 0.03

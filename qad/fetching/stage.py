@@ -293,13 +293,19 @@ class _Shown:
         """Show how it stands."""
         transfer, progress = self._work.transfer, self._work.options.progress
         handled = transfer.meter.handled
-        left = self.expected - self._expected_of_done
-        if self._work.target.mode != "files" and self._expected_of_done:
-            left *= min(10.0, handled / self._expected_of_done)
-        progress.expect(max(handled + left * (self._pixels_done < len(self._work.plan.pixels)), handled))
+        progress.expect(max(handled, self._guess(handled)))
         progress.tell(self._state())
         progress.advance(handled - self._handled)
         self._handled = handled
+
+    def _guess(self, handled: int) -> float:
+        """Return how many bytes it will be in all."""
+        if self._pixels_done == len(self._work.plan.pixels):
+            return handled
+        # before that the pixels in work, of which nobody knows how far they are, would mislead
+        if self._work.target.mode == "files" or self._pixels_done < 2 * self._work.transfer.line.connections:
+            return self.expected
+        return self.expected * handled / self._expected_of_done
 
     def _state(self) -> str:
         transfer, n_pixels = self._work.transfer, len(self._work.plan.pixels)

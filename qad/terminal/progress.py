@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,11 +14,15 @@ from qad.terminal.console import error_console, is_plain, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
     from qad.results import Progress
 
 PLAIN_INTERVAL_S = 10.0
+WIDE = 100
+"""Columns from which on a bar has room for more than amount, rate and time left."""
+SPEED_WINDOW_S = 20.0
+"""A bar shows the rate of this long."""
 
 
 class PlainProgress:
@@ -84,23 +89,26 @@ class BarProgress:
     """Progress for people: a Rich bar with rate and time left."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
-        fixed = Column(no_wrap=True)
+        def text(field: str) -> TextColumn:
+            return TextColumn(f"{{task.fields[{field}]}}", table_column=Column(no_wrap=True), markup=False)
+
+        console = error_console()
+        columns: list[ProgressColumn] = [text("amount"), text("rate"), text("left")]
+        if console.width >= WIDE:
+            columns = [*columns[:2], TimeElapsedColumn(), columns[2], text("state")]
         self._bar: RichProgress = Progress(
-            TextColumn("{task.description}", table_column=fixed),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[amount]}", table_column=fixed, markup=False),
-            TextColumn("{task.fields[rate]}", table_column=fixed, markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True, overflow="ellipsis"), markup=False),
-            console=error_console(),
+            *columns,
+            console=console,
             expand=True,
         )
         self._task: TaskID | None = None
         self._unit = ""
+        self._recent: deque[tuple[float, float]] = deque()
 
     def __enter__(self) -> BarProgress:
         self._bar.start()
@@ -114,8 +122,9 @@ class BarProgress:
     def start(self, description: str, total: float | None = None, unit: str = "") -> None:
         """Begin a task."""
         self._unit = unit
+        self._recent = deque([(time.monotonic(), 0.0)])
         amount = _amount(0, total, unit)
-        self._task = self._bar.add_task(printable(description), total=total, amount=amount, rate="", state="")
+        self._task = self._bar.add_task(printable(description), total=total, amount=amount, rate="", left="", state="")
 
     def expect(self, total: float) -> None:
         """Change the length of the bar."""
@@ -133,13 +142,28 @@ class BarProgress:
             return
         self._bar.advance(self._task, amount)
         task = self._bar.tasks[self._task]
-        speed = task.speed or task.finished_speed
-        shown = _amount(task.completed, task.total, self._unit)
-        self._bar.update(self._task, amount=shown, rate=_rate(speed, self._unit) if speed else "")
+        # not Rich's own speed, which forgets everything whenever the total changes
+        speed = self._speed(task.completed)
+        is_running = speed and task.total is not None and task.completed < task.total
+        self._bar.update(
+            self._task,
+            amount=_amount(task.completed, task.total, self._unit),
+            rate=_rate(speed, self._unit) if speed else "",
+            left=f"{format_duration((task.total - task.completed) / speed)} left" if task.total and is_running else "",
+        )
 
     def note(self, message: str) -> None:
         """Print a line above the bar."""
         self._bar.console.print(printable(message), markup=False)
+
+    def _speed(self, done: float) -> float:
+        """Return units a second over the last while."""
+        now = time.monotonic()
+        self._recent.append((now, done))
+        while len(self._recent) > 2 and now - self._recent[1][0] > SPEED_WINDOW_S:
+            self._recent.popleft()
+        began, before = self._recent[0]
+        return (done - before) / (now - began) if now > began else 0.0
 
 
 def terminal_progress() -> AbstractContextManager[Progress]:
