@@ -7,7 +7,8 @@ fill any line, and more only share it.
 *How wide a gap between two wanted ranges is worth fetching.*  A request occupies one of n connections for a round
 trip, so leaving one out saves ``latency / n`` seconds of the run, and its gap costs ``gap / rate`` seconds.  Rate and
 latency are measured as the run goes.  The rate counts only where the line is full, which shows in answers that take
-much longer than the line's latency; otherwise the line is taken for faster than what is asked of it.
+much longer than the line's latency while this process is not busy itself; otherwise the line is taken for faster than
+what is asked of it.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ is the processor that requests compete for."""
 MAX_GAP_BYTES = 64 << 10
 """A wider gap saves no time on lines up to 1 Gb/s, and moves bytes that nobody wants on faster ones."""
 WINDOW_S = 0.25
+STEP = 0.3
+"""How much of a new measurement is believed at once."""
 TICK_S = 0.2
 FULL = 2.0
 """The line is full when answers take this many times its latency."""
+BUSY = 0.6
+"""From this share of one core on the process itself may be what answers wait for."""
 
 
 class Line:
@@ -55,7 +60,7 @@ class Line:
         self._measured = Lock()
         self._latency_s = float("inf")
         self._rate = FIRST_RATE
-        self._window_began = time.monotonic()
+        self._window_began, self._cpu_began = time.monotonic(), time.process_time()
         self._bytes = self._requests = 0
         self._spent_s = 0.0
 
@@ -150,8 +155,9 @@ class Line:
 
     def _end_window(self, seconds: float) -> None:
         carried, mean_s = self._bytes / seconds, self._spent_s / self._requests
-        if mean_s > FULL * self.latency_s:
-            self._rate = 0.5 * (self._rate + carried)
+        cpu, self._cpu_began = time.process_time() - self._cpu_began, time.process_time()
+        if mean_s > FULL * self.latency_s and cpu < BUSY * seconds:
+            self._rate += STEP * (carried - self._rate)
         else:
             self._rate = max(self._rate, carried)
         self._bytes = self._requests = 0
