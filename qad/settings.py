@@ -59,7 +59,9 @@ class Fetch(Section):
     endpoint_url: str = Field("", description="another S3 server; empty: AWS, or AWS_ENDPOINT_URL_S3")
     region: str = Field("us-west-2", description="region of the bucket")
     anonymous: bool = Field(True, description="send unsigned requests, as a public bucket takes them")
-    connections: int = Field(64, ge=1, le=256, description="requests under way at once; of large ones an eighth as many")
+    connections: int = Field(
+        64, ge=1, le=256, description="requests under way at once; of large ones an eighth as many"
+    )
     part_mib: int = Field(16, ge=1, le=1024, description="longest range request of a whole file, MiB")
     retries: int = Field(
         8, ge=0, le=100, description="attempts after the first, per request; all requests share a budget of 500"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fetching.bench import Bench, say
 
+RULE = "SPECTYPE QSO, ZWARN 0"
 PREFIX = "dr1/spectro/redux/iron/healpix"
 N_PIXELS = 13_458
 """Pixels of main/dark with a good redshift (DR1 paper's repository, density table)."""
@@ -35,7 +36,10 @@ def main(bench: Bench) -> None:
             command = [sys.executable, "-m", "qad", "fetch", "--source", f"s3://{server.bucket}/dr1", "--json", *more]
             began = time.monotonic()
             done = subprocess.run(
-                [*command, "--endpoint-url", server.url, "--root", str(root)], capture_output=True, text=True, check=True
+                [*command, "--endpoint-url", server.url, "--root", str(root)],
+                capture_output=True,
+                text=True,
+                check=True,
             )
             seconds = time.monotonic() - began
             document = json.loads(done.stdout)
@@ -63,7 +67,7 @@ def _finish(root: Path, server: object, pixels: object) -> None:
             key = f"{pixel_key(PREFIX, pixel)}/{name}"
             size, etag = sizes[key], etag_of(key.encode())
             if name.startswith("coadd-"):
-                entries[name] = Entry("", 0, etag, "", NO_ROWS, 0, "rows", size, ["SPECTYPE QSO, ZWARN 0"], False)
+                entries[name] = Entry("", 0, etag, "", NO_ROWS, 0, "rows", size, [RULE], False, "0" * 64)
                 continue
             with (folder / name).open("wb") as file:
                 file.truncate(size)

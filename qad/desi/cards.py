@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from qad.desi.header import BLOCK, CARD
 Cards = Mapping[str, Any]
 _END = b"END".ljust(CARD)
 _NO_CHECKSUM = "0" * 16
+_UNPRINTABLE = re.compile(r"[^ -~]")
 HISTORY_CHARACTERS = CARD - 8
 """What a HISTORY card holds beside its keyword."""
 
@@ -55,7 +57,7 @@ def edited(raw: bytes, changes: Cards, history: Sequence[str] = ()) -> bytes:
     changes : mapping
         New values by keyword; a keyword that the header lacks is added at its end.
     history : sequence of str
-        HISTORY cards to add at the end, each cut at 72 characters.
+        HISTORY cards to add at the end, each cut at 72 characters; what is not printable ASCII becomes a question mark.
     """
     kept, waiting = [], {key.ljust(8).encode(): card(key, value) for key, value in changes.items()}
     for start in range(0, len(raw), CARD):
@@ -65,7 +67,7 @@ def edited(raw: bytes, changes: Cards, history: Sequence[str] = ()) -> bytes:
         kept.append(waiting.pop(old[:8], old) if old[8:10] == b"= " else old)
     while kept and not kept[-1].strip():  # blank cards before END give way
         kept.pop()
-    told = [f"HISTORY {line[:HISTORY_CHARACTERS]}".ljust(CARD).encode("ascii", "replace") for line in history]
+    told = [f"HISTORY {_UNPRINTABLE.sub('?', line[:HISTORY_CHARACTERS])}".ljust(CARD).encode() for line in history]
     return padded(b"".join([*kept, *waiting.values(), *told, _END]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from email.message import Message
+from collections.abc import Mapping
 from typing import Any
 
 from qad.errors import InputError, QadError
@@ -21,7 +21,7 @@ _OF_OBJECT: dict[int, tuple[type[QadError], str]] = {
 }
 
 
-def check_part(status: int, headers: Message, file: RemoteFile, start: int, stop: int) -> None:
+def check_part(status: int, headers: Mapping[str, str], file: RemoteFile, start: int, stop: int) -> None:
     """Raise unless the head of an answer is that of the range [start, stop) of the listed object.
 
     Raises
@@ -50,7 +50,7 @@ def check_part(status: int, headers: Message, file: RemoteFile, start: int, stop
         raise ChangedError(f"the object changed at the source (ETag {etag or 'missing'} after {file.etag})")
 
 
-def parsed_error(status: int, headers: Message, body: bytes) -> dict[str, Any]:
+def parsed_error(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """Return an error answer the way botocore parses one, for :func:`refusal`."""
     text = body.decode("utf-8", "replace")
     found = {

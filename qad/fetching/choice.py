@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -67,9 +68,10 @@ class ByClass:
 
     def signature(self, pixel: Pixel) -> str:
         """Return the rule itself: it is the same for every pixel."""
-        return self.text
+        return f"SPECTYPE {'|'.join(sorted({name.upper() for name in self.spectype}))}, ZWARN {self.zwarn}"
 
     @property
     def text(self) -> str:
         """The rule, such as ``SPECTYPE QSO, ZWARN 0``."""
-        return f"SPECTYPE {'|'.join(sorted(self.spectype))}, ZWARN {self.zwarn}"[:60]
+        names = "|".join(sorted({name.upper() for name in self.spectype}))
+        return f"SPECTYPE {re.sub(r'[^ -~]', '?', names)}, ZWARN {self.zwarn}"[:60]

@@ -207,7 +207,8 @@ def cut_cards(mode: str, sha256: str, etag: str, size: int, n_rows: int, rule: s
     cards: dict[str, Any] = {"QADMODE": mode, "QADSIZE": size, "QADNROWS": n_rows}
     cards |= {"QADETAG": etag[:64]} if etag else {}
     cards |= {"QADSHA": sha256} if sha256 else {}
-    cards |= {"QADSEL": rule} if mode == "rows" else {}
+    # a quote is written twice, and might not fit then
+    cards |= {"QADSEL": rule.replace("'", "?")} if mode == "rows" else {}
     return {**cards, "QADCHECK": check}
 
 

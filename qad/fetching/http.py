@@ -14,10 +14,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from qad.errors import ConfigError
+
 CONNECT_TIMEOUT_S = 10.0
+MAX_LINE = 64 << 10
+MAX_FIELDS = 100
 
 
 class Answer:
@@ -35,14 +40,14 @@ class Answer:
     def __init__(
         self,
         connection: http.client.HTTPConnection,
-        response: http.client.HTTPResponse,
+        response: _Response,
         first_byte_s: float,
         idle: deque[http.client.HTTPConnection],
     ) -> None:
         self._connection, self._response, self._idle = connection, response, idle
         self._left = response.length
         self.status = response.status
-        self.headers = response.headers
+        self.headers = response.fields
         self.first_byte_s = first_byte_s
 
     def __enter__(self) -> Answer:
@@ -67,6 +72,65 @@ class Answer:
         if self._left is not None:
             self._left -= n_bytes
         return n_bytes
+
+
+class Headers(dict[str, str]):
+    """The fields of a head, found without regard to case; of a field that stands twice the first counts."""
+
+    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        """Return a field, or `default`."""
+        return super().get(name.lower(), default)
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head is split at its colons.
+
+    The standard library reads a head with its parser for mail, which takes longer than all else of a small answer.
+    """
+
+    def begin(self) -> None:
+        """Read the head."""
+        version, self.status, self.reason = self._status_line()
+        while self.status == 100:  # "go on": a server may say so before its answer
+            self._fields()
+            version, self.status, self.reason = self._status_line()
+        self.code = self.status
+        self.version = 10 if version.startswith("HTTP/1.0") else 11
+        self.fields = self._fields()
+        self.headers = self.msg = http.client.HTTPMessage()
+        self.chunked = self.fields.get("Transfer-Encoding").lower() == "chunked"
+        self.chunk_left = None
+        self.length = self._stated_length()
+        ends = self.fields.get("Connection").lower()
+        self.will_close = ends == "close" or (self.version == 10 and ends != "keep-alive") or self.length is None
+
+    def _status_line(self) -> tuple[str, int, str]:
+        line = self.fp.readline(MAX_LINE + 1).decode("latin-1")
+        if not line:
+            raise http.client.RemoteDisconnected("the server closed the connection without an answer")
+        version, _, rest = line.rstrip().partition(" ")
+        status, _, reason = rest.strip().partition(" ")
+        if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
+            raise http.client.BadStatusLine(line[:80])
+        return version, int(status), reason.strip()
+
+    def _fields(self) -> Headers:
+        found = Headers()
+        for _ in range(MAX_FIELDS):
+            line = self.fp.readline(MAX_LINE + 1)
+            if len(line) > MAX_LINE:
+                raise http.client.LineTooLong("header line")
+            if line in (b"\r\n", b"\n", b""):
+                return found
+            name, _, value = line.decode("latin-1").partition(":")
+            found.setdefault(name.strip().lower(), value.strip())
+        raise http.client.HTTPException(f"more than {MAX_FIELDS} header fields")
+
+    def _stated_length(self) -> int | None:
+        text = self.fields.get("Content-Length")
+        if self.chunked or not (text.isascii() and text.isdigit()):
+            return 0 if self.status in (204, 304) else None
+        return int(text)
 
 
 class Connections:
@@ -113,8 +177,8 @@ class Connections:
             began = time.monotonic()
             try:
                 connection.request("GET", target, headers=dict(headers))
-                response = connection.getresponse()
-            except (ConnectionError, http.client.RemoteDisconnected):
+                response = cast(_Response, connection.getresponse())
+            except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 connection.close()
                 if kept is None:
                     raise
@@ -143,6 +207,7 @@ class Connections:
             make, more = http.client.HTTPSConnection, {"context": self._context}
         port = place.port or (443 if place.scheme == "https" else 80)
         connection = make(place.hostname or "", port, timeout=min(CONNECT_TIMEOUT_S, self._timeout_s), **more)
+        connection.response_class = _Response
         if self._proxy.hostname and self.is_encrypted:
             connection.set_tunnel(self._url.hostname or "", self._url.port or 443, _permit(self._proxy))
         connection.connect()
@@ -157,11 +222,20 @@ def tls_context(authorities: str) -> ssl.SSLContext:
     ----------
     authorities : str
         File or folder of certificates to trust.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or holds no certificates.
     """
     is_folder = Path(authorities).is_dir()
-    return ssl.create_default_context(
-        cafile=None if is_folder else authorities, capath=authorities if is_folder else None
-    )
+    try:
+        return ssl.create_default_context(
+            cafile=None if is_folder else authorities, capath=authorities if is_folder else None
+        )
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"certificates of {authorities} (AWS_CA_BUNDLE): {reason}") from None
 
 
 def _permit(proxy: SplitResult) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,7 @@ from qad.storage.atomic import remove_stale_parts, storage_errors
 from qad.storage.provenance import hash_file
 from qad.work.units import Pixel
 
+_log = logging.getLogger("qad.fetch")
 STALE_RECEIPT_S = 60.0
 """Writing a receipt takes milliseconds: one that was begun so long ago by a process that is gone was left behind."""
 
@@ -69,11 +72,12 @@ class Target:
     choice: Choice = field(default_factory=ByClass)
     known: set[Path] = field(default_factory=set, compare=False)
 
-    def need(self, file: RemoteFile, pixel: Pixel) -> Need:
-        """Return what is wanted of a file: all but coadds are taken whole."""
+    def need(self, file: RemoteFile, pixel: Pixel, entries: Mapping[str, Entry]) -> Need:
+        """Return what is wanted of a file, where `entries` tell what is here: all but coadds are taken whole."""
         if self.mode == "files" or not file.name.startswith("coadd-"):
             return Need()
-        return Need(self.mode, self.choice.signature(pixel), self.resolution)
+        redrock = entries.get(redrock_name(pixel))
+        return Need(self.mode, self.choice.signature(pixel), self.resolution, redrock.sha256 if redrock else "")
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,17 @@ def pending(target: Target, files: PixelFiles, entries: dict[str, Entry] | None 
         return list(files.all)
     folder = pixel_folder(target.healpix, files.pixel)
     entries = read_entries(folder) if entries is None else entries
-    return [
+    todo = [
         file
         for file in files.all
         if not is_current(
-            folder / file.name, file, entries.get(file.name), target.verify, target.need(file, files.pixel)
+            folder / file.name, file, entries.get(file.name), target.verify, target.need(file, files.pixel, entries)
         )
     ]
+    redrock, coadd = files.data
+    if target.mode != "files" and redrock in todo and coadd not in todo:
+        todo.append(coadd)  # another redrock file may tell of other rows
+    return todo
 
 
 def fetch_pixel(transfer: Transfer, target: Target, files: PixelFiles) -> PixelResult:
@@ -189,16 +197,20 @@ class _Folder:
             expected = self._expected(file)
             if self._adopt(file, final, expected):
                 return False
-            need = self._target.need(file, self._files.pixel)
-            if need.mode == "files" or not self._cut(file, final, need, expected):
-                self._take_whole(file, final, expected)
+            need = self._target.need(file, self._files.pixel, self._entries)
+            if need.mode != "files":
+                try:
+                    return self._cut(file, final, need, expected)
+                except CannotCutError as error:
+                    _log.info("taken whole", extra={"unit": str(self._files.pixel), "reason": str(error)})
+            self._take_whole(file, final, expected)
         except FATAL:
             raise
         except ChangedError as error:
             raise ChangedError(f"{file.name}: {error}") from None
         except QadError as error:
             raise QadError(f"{file.name}: {error}") from None
-        return self._entries[file.name].verified != NO_ROWS
+        return True
 
     def _take_whole(self, file: RemoteFile, final: Path, expected: Expected) -> None:
         sha256, verified = download(
@@ -211,40 +223,71 @@ class _Folder:
         self._note(file, final, sha256, verified)
 
     def _cut(self, file: RemoteFile, final: Path, need: Need, expected: Expected) -> bool:
-        """Take what is wanted of a coadd; False if it has to be taken whole."""
+        """Take what is wanted of a coadd; return whether anything had to be fetched.
+
+        Raises
+        ------
+        CannotCutError
+            If it has to be taken whole.
+        """
         from qad.fetching.rows import bring_cut, targets_of, wanted_targets
 
         pixel = self._files.pixel
-        rows = [need.rows]
-        before, also = self._entries.get(file.name), np.empty(0, np.int64)
-        if (
-            before is not None
-            and before.rows
-            and is_current(final, file, before, need=Need(before.mode, before.rows[0]))
-        ):
-            # what another choice brought stays
-            rows, also = sorted({need.rows, *before.rows}), targets_of(final)
-        targets = wanted_targets(self._folder / redrock_name(pixel), pixel, self._target.choice, also)
+        before = self._honest_cut(file, final, need)
+        held = targets_of(final) if before is not None else np.empty(0, np.int64)
+        targets = wanted_targets(self._folder / redrock_name(pixel), pixel, self._target.choice, held)
         if not targets.wanted.any():
-            self._note_nothing(file, final, need, rows)
-            return True
-        try:
-            cut = bring_cut(self._its_transfer(), file, final, need, targets, self._target.choice.text, expected.sha256)
-        except CannotCutError:
+            self._note_nothing(file, final, need)
             return False
-        self._n_rows = int(targets.wanted.sum())
+        rows = sorted({need.rows, *(before.rows if before is not None else ())})
+        need = replace(need, resolution=need.resolution or (before is not None and before.resolution))
+        if before is not None and need.mode == "rows" and not self._target.force:
+            n_more = len(set(targets.targetid[targets.wanted].tolist()) - set(held.tolist()))
+            if not n_more and before.resolution == need.resolution:
+                self._entries[file.name] = replace(before, rows=rows, redrock=need.redrock)
+                return False
+        cut = bring_cut(self._its_transfer(), file, final, need, targets, self._target.choice.text, expected.sha256)
+        self._n_rows = cut.n_rows
         entry = self._entry(file, final, cut.sha256, cut.verified)
-        self._entries[file.name] = replace(entry, mode=need.mode, rows=rows, resolution=need.resolution)
+        self._entries[file.name] = replace(
+            entry, mode=need.mode, rows=rows, resolution=need.resolution, redrock=need.redrock
+        )
         return True
 
-    def _note_nothing(self, file: RemoteFile, final: Path, need: Need, rows: list[str]) -> None:
+    def _honest_cut(self, file: RemoteFile, final: Path, need: Need) -> Entry | None:
+        """Return the entry of rows that are here, byte for byte as this version of redrock's file and coadd gave them."""
+        entry = self._entries.get(file.name)
+        if entry is None or entry.mode != "rows" or entry.verified == NO_ROWS or not entry.is_of(file):
+            return None
+        if entry.redrock != need.redrock:
+            return None
+        status = regular_status(final)
+        if status is None or status.st_size != entry.size:
+            return None
+        with storage_errors(final):
+            return entry if hash_file(final) == entry.sha256 else None
+
+    def _note_nothing(self, file: RemoteFile, final: Path, need: Need) -> None:
         """Note that a pixel holds nothing that is wanted; a coadd that an earlier version of it gave goes."""
         before = self._entries.get(file.name)
-        if before is not None and not before.is_of(file):
+        if before is not None and before.verified != NO_ROWS:
             with storage_errors(final):
                 final.unlink(missing_ok=True)
-        url = self._transfer.source.url + file.key
-        self._entries[file.name] = Entry(url, 0, file.etag, "", NO_ROWS, 0, need.mode, file.size, rows, need.resolution)
+        same = before is not None and before.verified == NO_ROWS and before.redrock == need.redrock
+        rows = sorted({need.rows, *(before.rows if before is not None and same else ())})
+        self._entries[file.name] = Entry(
+            self._transfer.source.url + file.key,
+            size=0,
+            etag=file.etag,
+            sha256="",
+            verified=NO_ROWS,
+            mtime_ns=0,
+            mode=need.mode,
+            source_size=file.size,
+            rows=rows,
+            resolution=need.resolution,
+            redrock=need.redrock,
+        )
 
     def _its_transfer(self) -> Transfer:
         return replace(self._transfer, resume=False) if self._target.force else self._transfer
@@ -267,7 +310,7 @@ class _Folder:
         for file in kept:
             status = regular_status(self._folder / file.name)
             entry = self._entries[file.name]
-            if status is not None and entry.verified != NO_ROWS:
+            if status is not None and entry.verified != NO_ROWS and status.st_mtime_ns != entry.mtime_ns:
                 self._entries[file.name] = replace(entry, mtime_ns=status.st_mtime_ns)
 
     def _note(self, file: RemoteFile, final: Path, sha256: str, verified: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,14 @@ class Need:
         Which rows, see :meth:`~qad.fetching.choice.Choice.signature`.
     resolution : bool
         The resolution matrices too.
+    redrock : str
+        SHA-256 of the redrock file that tells the rows; empty if it is not here.
     """
 
     mode: str = "files"
     rows: str = ""
     resolution: bool = False
+    redrock: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Entry:
         The signatures of the choices whose rows are here.
     resolution : bool
         Whether the resolution matrices are here.
+    redrock : str
+        Of cut coadds: SHA-256 of the redrock file that told the rows.
     """
 
     url: str
@@ -82,6 +87,7 @@ class Entry:
     source_size: int = -1
     rows: list[str] = field(default_factory=list)
     resolution: bool = True
+    redrock: str = ""
 
     def is_of(self, file: RemoteFile) -> bool:
         """Whether it came from this version of the source's file."""
@@ -92,12 +98,13 @@ class Entry:
         """Whether it holds what is wanted."""
         if self.mode == "files":
             return True
-        if self.mode == "hdus":
-            return need.mode != "files" and (self.resolution or not need.resolution)
         is_empty = self.verified == NO_ROWS
-        if is_empty and need.mode == "hdus":  # hdus takes pixels with wanted rows, and this one has none
-            return need.rows in self.rows
-        return need.mode == "rows" and need.rows in self.rows and (self.resolution or is_empty or not need.resolution)
+        if self.mode == "hdus" and not is_empty:
+            return need.mode != "files" and (self.resolution or not need.resolution)
+        # the modes differ in what they take of a pixel with wanted rows; one without is the same to both
+        modes = ("rows", "hdus") if is_empty else ("rows",)
+        fits = need.mode in modes and need.rows in self.rows and self.redrock == need.redrock
+        return fits and (is_empty or self.resolution or not need.resolution)
 
 
 def read_entries(folder: Path) -> dict[str, Entry]:
@@ -179,17 +186,15 @@ def make_folder(root: Path, folder: Path, known: set[Path]) -> bool:
     return True
 
 
+_FIELDS = tuple(item.name for item in fields(Entry))
+_TEXTS = ("url", "etag", "sha256", "verified", "mode", "redrock")
+_REQUIRED = tuple(item.name for item in fields(Entry) if item.default is MISSING and item.default_factory is MISSING)
+
+
 def _entry(item: Any) -> Entry | None:
-    if not isinstance(item, dict):
+    if not isinstance(item, dict) or any(name not in item for name in _REQUIRED):
         return None
-    known = {field.name: item[field.name] for field in fields(Entry) if field.name in item}
-    if any(field.name not in known for field in fields(Entry) if _is_required(field)):
-        return None
-    entry = Entry(**known)
+    entry = Entry(**{name: item[name] for name in _FIELDS if name in item})
     numbers = all(type(value) is int for value in (entry.size, entry.mtime_ns, entry.source_size))
-    texts = all(isinstance(v, str) for v in (entry.url, entry.etag, entry.sha256, entry.verified, entry.mode))
+    texts = all(isinstance(getattr(entry, name), str) for name in _TEXTS)
     return entry if numbers and texts and isinstance(entry.rows, list) and isinstance(entry.resolution, bool) else None
-
-
-def _is_required(item: Field[Any]) -> bool:
-    return item.default is MISSING and item.default_factory is MISSING

@@ -27,7 +27,8 @@ def read_agreed(transfer: Transfer, file: RemoteFile, start: int, stop: int) -> 
     """Return bytes that no checksum covers.
 
     An encrypted connection vouches for them.  On any other they are read until two answers agree: a byte that is
-    spoilt on the way is not spoilt the same way twice.
+    spoilt on the way is not spoilt the same way twice.  No range is asked for twice, or a cache might give what it
+    has spoilt once more.
 
     Raises
     ------
@@ -38,8 +39,9 @@ def read_agreed(transfer: Transfer, file: RemoteFile, start: int, stop: int) -> 
     if transfer.source.transport != "plain":
         return first
     seen = [first]
-    for _ in range(MAX_ROUNDS):
-        again = _read_once(transfer, file, start, stop)
+    for n_more in range(1, MAX_ROUNDS + 1):
+        before, after = min(n_more, start), min(n_more, file.size - stop)
+        again = _read_once(transfer, file, start - before, stop + after)[before : before + stop - start]
         if again in seen:
             return again
         seen.append(again)
@@ -102,9 +104,11 @@ class RemoteFits:
 
     def _look_ahead(self, hdu: HDU) -> None:
         """Ask at once for the headers that should follow the tables in front."""
-        if hdu.name != "EXP_FIBERMAP" or "FIBERMAP" not in (known := {hdu.name: hdu for hdu in self.hdus}):
+        if hdu.name != "EXP_FIBERMAP":
             return
-        n_rows = known["FIBERMAP"].shape[0]
+        n_rows = next((other.shape[0] for other in self.hdus if other.name == "FIBERMAP" and other.kind == "table"), 0)
+        if not n_rows:
+            return
         places = _merged(_expected_headers(hdu.offset + hdu.padded_bytes, n_rows), self._transfer.line.gap_bytes)
         wanted = [(start, stop) for start, stop in places if start < self._file.size]
         self._transfer.crew.run([partial(self._bring, start, stop) for start, stop in wanted])

@@ -8,7 +8,7 @@ came with it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -61,10 +61,12 @@ class Cut:
         Of its bytes.
     verified : str
         What vouches for it, see :class:`~qad.fetching.receipt.Entry`.
+    n_rows : int
     """
 
     sha256: str
     verified: str
+    n_rows: int
 
 
 @dataclass(frozen=True)
@@ -146,36 +148,44 @@ def bring_cut(
     hdus = by_name(remote.hdus, file.name)
     if "FIBERMAP" not in hdus:
         raise CannotCutError("it has no FIBERMAP")
-    is_trusted = False
-    while True:
-        rows, exposures = _places(transfer, file, hdus, need, targets, read_tables=is_trusted)
+    for name in ("FIBERMAP", EXPOSURES):
+        if name in hdus and hdus[name].kind != "table":
+            raise CannotCutError(f"its {name} is no table")
+    for read_tables in (False, True):
+        found = _places(transfer, file, hdus, targets, read_tables) if need.mode == "rows" else {}
+        rows, exposures = (found[name].rows if name in found else None for name in ("FIBERMAP", EXPOSURES))
         sums_only = transfer.source.transport == "disk" or need.mode == "hdus"
         parts = choose_parts(remote.hdus, rows, exposures, need.resolution, sums_only)
-        work = _Work(transfer, file, final, need, rule, sha256, targets, remote)
-        if (cut := work.do(parts, is_trusted)) is not None:
+        work = _Work(transfer, file, final, need, rule, sha256, remote)
+        if (cut := work.do(parts, found)) is not None:
             return cut
-        if is_trusted:
-            raise CannotCutError("its tables are not the ones that were read before")
-        is_trusted = True  # the rows that came are others than redrock's order made expect: look for them
+        # the rows that came are others than redrock's order made expect: look for them
+    raise CannotCutError("its tables are not the ones that were read before")
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Rows of a table to keep, and the TARGETIDs that they should have."""
+
+    rows: np.ndarray
+    targetid: np.ndarray
 
 
 def _places(
-    transfer: Transfer, file: RemoteFile, hdus: dict[str, HDU], need: Need, targets: PixelTargets, read_tables: bool
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the rows to keep of FIBERMAP and EXP_FIBERMAP; None: all."""
-    if need.mode == "hdus":
-        return None, None
+    transfer: Transfer, file: RemoteFile, hdus: dict[str, HDU], targets: PixelTargets, read_tables: bool
+) -> dict[str, _Places]:
+    """Return the rows to keep of FIBERMAP and EXP_FIBERMAP: where redrock has them, or where the tables do."""
     wanted = targets.targetid[targets.wanted]
-    found: list[np.ndarray | None] = []
+    found = {}
     for name, expected in (("FIBERMAP", targets.targetid), (EXPOSURES, targets.exposures)):
         hdu = hdus.get(name)
         if hdu is None:
-            found.append(None)
             continue
         if read_tables or expected is None or hdu.shape[0] != len(expected):
             expected = _targetids(hdu, _table_bytes(transfer, file, hdu))
-        found.append(np.flatnonzero(np.isin(expected, wanted)))
-    return found[0], found[1]
+        rows = np.flatnonzero(np.isin(expected, wanted))
+        found[name] = _Places(rows, expected[rows])
+    return found
 
 
 def _table_bytes(transfer: Transfer, file: RemoteFile, hdu: HDU) -> bytes:
@@ -185,7 +195,10 @@ def _table_bytes(transfer: Transfer, file: RemoteFile, hdu: HDU) -> bytes:
 
 
 def _targetids(hdu: HDU, data: bytes) -> np.ndarray:
-    return TableRows(hdu, data).numbers("TARGETID", np.int64).data
+    table = TableRows(hdu, data)
+    if "TARGETID" not in table:
+        raise CannotCutError(f"its {hdu.name} has no TARGETID")
+    return table.numbers("TARGETID", np.int64).data
 
 
 class _Work:
@@ -199,14 +212,13 @@ class _Work:
         need: Need,
         rule: str,
         sha256: str,
-        targets: PixelTargets,
         remote: RemoteFits,
     ) -> None:
         self._transfer, self._file, self._final = transfer, file, final
         self._need, self._rule, self._sha256 = need, rule, sha256
-        self._targets, self._remote = targets, remote
+        self._remote = remote
 
-    def do(self, parts: Sequence[Part], is_trusted: bool) -> Cut | None:
+    def do(self, parts: Sequence[Part], expected: Mapping[str, _Places]) -> Cut | None:
         """Bring the parts and write the file; None if the rows that came are not those that are wanted."""
         place = partial_path(self._final, self._file, _key(self._need, parts, self._transfer.source.transport))
         for attempt in range(MAX_ROUNDS):
@@ -221,7 +233,7 @@ class _Work:
                     if attempt + 1 == MAX_ROUNDS:
                         raise
                     continue
-                if not self._holds_the_targets(parts, log, is_trusted):
+                if not self._holds_the_targets(parts, log, expected):
                     opened.truncate()
                     return None
                 return self._write(parts, log, opened)
@@ -246,20 +258,17 @@ class _Work:
         view = memoryview(data)
         log.add(start, stop, 0, [(a, view[a - start : b - start]) for a, b in request.pieces])
 
-    def _holds_the_targets(self, parts: Sequence[Part], log: RangeLog, is_trusted: bool) -> bool:
-        """Whether the tables' rows are those of wanted targets, and of all of them unless the tables told the rows."""
-        if self._need.mode == "hdus":
-            return True
+    def _holds_the_targets(self, parts: Sequence[Part], log: RangeLog, expected: Mapping[str, _Places]) -> bool:
+        """Whether the tables' rows have the TARGETIDs that they should have."""
         named = {part.hdu.name: part for part in parts}
-        wanted = set(self._targets.targetid[self._targets.wanted].tolist())
-        rows = self._rows_of(named["FIBERMAP"], log)
-        if rows is None or not set(rows.tolist()) <= wanted or (len(rows) < len(wanted) and not is_trusted):
-            return False
+        for name, places in expected.items():
+            came = self._rows_of(named[name], log)
+            if came is None or not np.array_equal(came, places.targetid):
+                return False
         scores = self._rows_of(named.get("SCORES"), log)
-        if scores is not None and not np.array_equal(scores, rows):
+        if scores is not None and not np.array_equal(scores, expected["FIBERMAP"].targetid):
             raise CannotCutError("its SCORES are not in the order of its FIBERMAP")
-        exposures = self._rows_of(named.get(EXPOSURES), log)
-        return exposures is None or set(exposures.tolist()) <= wanted
+        return True
 
     def _rows_of(self, part: Part | None, log: RangeLog) -> np.ndarray | None:
         """Return the TARGETIDs of a table's kept rows; None if there is no such table or column."""
@@ -272,16 +281,15 @@ class _Work:
     def _write(self, parts: Sequence[Part], log: RangeLog, opened: Partial) -> Cut:
         transport = self._transfer.source.transport
         check = voucher(parts, transport)
-        n_rows = next(part.hdu.shape[0] for part in parts if part.hdu.name == "FIBERMAP")
+        fibermap = next(part for part in parts if part.hdu.name == "FIBERMAP")
+        n_rows = fibermap.hdu.shape[0]
         etag = "" if transport == "disk" else self._file.etag
         cards = cut_cards(self._need.mode, self._sha256, etag, self._file.size, n_rows, self._rule, check)
         with open_partial(opened.beside("cut"), resume=False) as out:
             size = write_cut(parts, log, out, cards, cut_history(self._file.name, parts, self._rule))
             sha256 = hash_file(out.path)
-            with FitsFile(out.path) as fits:  # what has been written is read once before it gets its name
-                fits.check_data()
             out.commit(self._final, size)
-        return Cut(sha256, check)
+        return Cut(sha256, check, n_rows if fibermap.rows is None else len(fibermap.rows))
 
 
 class _Summing:

@@ -280,7 +280,7 @@ def make_client(settings: Fetch, region_is_set: bool, n_connections: int) -> tup
 
     named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     config = Config(
-        signature_version=UNSIGNED if settings.anonymous else None,
+        signature_version=UNSIGNED if settings.anonymous else "s3v4",
         # one attempt here: qad.fetching.retry repeats requests itself, so that one budget holds for headers and body,
         # Retry-After counts, and a signal ends the wait
         retries={"mode": "standard", "total_max_attempts": 1},

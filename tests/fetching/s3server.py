@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import socket
+import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -165,6 +167,10 @@ class Exchange:
     body : bytes
     cut_at, stall_at : int or None
         Break the connection, or say nothing more, after so many bytes of the body.
+    is_reset : bool
+        Break it with RST, not with FIN.
+    is_last : bool
+        Close the connection after the whole answer, without having said so.
     """
 
     method: str
@@ -177,6 +183,13 @@ class Exchange:
     body: bytes
     cut_at: int | None = None
     stall_at: int | None = None
+    is_reset: bool = False
+    is_last: bool = False
+
+    @property
+    def path(self) -> str:
+        """The target without host and query."""
+        return _path_of(self.target)
 
     def set_header(self, name: str, value: str) -> None:
         """Replace a header of the answer."""
@@ -200,8 +213,12 @@ def no_fault(exchange: Exchange) -> None:
 class FaultProxy:
     """An HTTP proxy in front of a server, in a thread of its own.
 
+    It serves as the server itself (``--endpoint-url``) and as the proxy that ``http_proxy`` names.
+
     Attributes
     ----------
+    tls : SSLContext or None
+        Speak TLS to clients.
     fault : callable
         Is given each exchange before the answer goes out, and may spoil it.
     sent : dict
@@ -215,6 +232,7 @@ class FaultProxy:
     upstream_port: int
     fault: Fault = no_fault
     delay_s: float = 0.0
+    tls: ssl.SSLContext | None = None
     sent: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
@@ -229,7 +247,7 @@ class FaultProxy:
     @property
     def url(self) -> str:
         """What to give as --endpoint-url."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def reset(self, fault: Fault = no_fault) -> None:
         """Forget what passed, and set another fault."""
@@ -239,6 +257,13 @@ class FaultProxy:
     def bytes_of(self, ending: str) -> int:
         """Return how many body bytes of targets with this ending went out."""
         return sum(n for target, n in self.sent.items() if target.endswith(ending))
+
+    def refuse(self, seconds: float) -> None:
+        """Refuse connections for a while and break those that are open; to be called by a fault."""
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._loop.call_later(seconds, lambda: self._loop.create_task(self._listen(self.port)))
 
     def close(self) -> None:
         """Stop."""
@@ -252,32 +277,43 @@ class FaultProxy:
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self._writers: set[asyncio.StreamWriter] = set()
+        await self._listen(0)
+        self.port = self._server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
-        server.close()
+        self._server.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self, port: int) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=self.tls)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while await self._exchange(reader, writer):
                     pass
         finally:
             self._tasks.discard(task)
+            self._writers.discard(writer)
             writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         method, target, _ = head.split(" ", 2)
-        path = target.partition("?")[0]
         self.requests.append(f"{method} {target}")
+        if method == "CONNECT":
+            await self._tunnel(target, reader, writer)
+            return False
+        path = _path_of(target)
+        if not target.startswith("/"):  # asked as a proxy
+            head = head.replace(target, "/" + target.split("/", 3)[3], 1)
         sent = self.sent  # an answer that outlives a reset must not count for the next client
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.upstream_port)
         up_writer.write(
@@ -326,10 +362,35 @@ class FaultProxy:
         await writer.drain()
         if found.stall_at is not None:
             await self._stop.wait()
-        if found.cut_at is not None:
+        if found.is_reset:
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        elif found.cut_at is not None or found.is_last:
             writer.close()
-            return False
-        return True
+        else:
+            return True
+        return False
+
+    async def _tunnel(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = target.partition(":")
+        up_reader, up_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(_pour(reader, up_writer), _pour(up_reader, writer))
+
+
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while piece := await reader.read(65536):
+            writer.write(piece)
+            await writer.drain()
+    writer.close()
+
+
+def _path_of(target: str) -> str:
+    """Return the path of a request's target, which names the host too where it goes to a proxy."""
+    path = target.partition("?")[0]
+    return path if path.startswith("/") else "/" + path.split("/", 3)[3]
 
 
 def _unchunk(body: bytes) -> bytes:
@@ -363,3 +424,25 @@ def run_qad(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
         env={**os.environ, **environment},
         check=False,
     )
+
+
+def start_qad(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Start the executable, to be killed."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "qad", *arguments],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+def kill_after(process: subprocess.Popen[bytes], proxy: FaultProxy, n_bytes: int, seconds: float = 60.0) -> bool:
+    """Kill a process when so many bytes have been sent, and return whether it still ran."""
+    until = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < until and sum(proxy.sent.values()) < n_bytes:
+        time.sleep(0.001)
+    was_running = process.poll() is None
+    process.kill()
+    process.wait()
+    return was_running

@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/fetch.py``: an emulated line, servers, objects, peers, cases."""
