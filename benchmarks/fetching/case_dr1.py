@@ -17,7 +17,7 @@ def main(bench: Bench) -> None:
     """Print bytes and hours of each mode and line."""
     measured = bench.saved("rows")
     if not measured:
-        raise SystemExit("run the case rows first")
+        raise SystemExit("run the case rows first, with the same options")
     rows, results = [], {}
     for name, line in measured.items():
         for mode in MODES:

@@ -25,6 +25,7 @@ MAX_WHOLE_BYTES = 8 << 20
 """Longest request for a whole data unit."""
 MAX_ROWS_BYTES = 1 << 20
 """Longest request for rows, which waits in memory."""
+WRITTEN_BYTES = 1 << 20
 SMALL_BYTES = 64 << 10
 """A data unit up to this size is taken whole."""
 DENSE = 0.5
@@ -262,16 +263,16 @@ def _short(wanted: Iterable[Interval]) -> Iterator[Interval]:
             yield first, min(first + MAX_ROWS_BYTES, stop)
 
 
-def _blocks(log: RangeLog, part: Part) -> Iterator[bytes]:
-    """Yield the kept data in whole words, padded to whole FITS blocks."""
-    rest, total = b"", 0
+def _blocks(log: RangeLog, part: Part) -> Iterator[memoryview]:
+    """Yield the kept data in large pieces of whole words, padded to whole FITS blocks."""
+    waiting, total = bytearray(), 0
     for start, stop in part.kept():
         for data in log.read(start, stop):
+            waiting += data
             total += len(data)
-            words = rest + data
-            whole = len(words) // 4 * 4
-            rest = words[whole:]
-            if whole:
-                yield words[:whole]
+            if len(waiting) >= WRITTEN_BYTES:
+                whole = len(waiting) // 4 * 4
+                yield memoryview(bytes(waiting[:whole]))
+                del waiting[:whole]
     if total:
-        yield rest + bytes(-total % BLOCK)
+        yield memoryview(waiting + bytes(-total % BLOCK))

@@ -7,6 +7,7 @@ boto3's time for a small range (``benchmarks/fetch.py clients``).  Nothing is fo
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import time
 from base64 import b64encode
@@ -14,13 +15,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from qad.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 10.0
+READ_BYTES = 64 << 10
 MAX_LINE = 64 << 10
 MAX_FIELDS = 100
 
@@ -82,11 +84,25 @@ class Headers(dict[str, str]):
         return super().get(name.lower(), default)
 
 
+class _Generous:
+    """A socket whose reader takes a small answer in one piece, head and body."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> Any:
+        """Return a buffered reader."""
+        return self._sock.makefile("rb", READ_BYTES)
+
+
 class _Response(http.client.HTTPResponse):
     """An answer whose head is split at its colons.
 
     The standard library reads a head with its parser for mail, which takes longer than all else of a small answer.
     """
+
+    def __init__(self, sock: Any, *args: Any, **more: Any) -> None:
+        super().__init__(_Generous(sock), *args, **more)  # type: ignore[arg-type]
 
     def begin(self) -> None:
         """Read the head."""

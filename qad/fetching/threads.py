@@ -230,7 +230,8 @@ def run_threads(
             crew.wake()
         stop_at = time.monotonic() + STOP_WAIT_S
         for thread in threads:
-            thread.join(max(0.0, stop_at - time.monotonic()))
+            if thread.is_alive():  # a signal may have come before all were started
+                thread.join(max(0.0, stop_at - time.monotonic()))
 
 
 def _next(results: queue.SimpleQueue[Value], stop: Event, tick: Callable[[], None]) -> Value:

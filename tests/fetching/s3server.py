@@ -54,7 +54,7 @@ def find_weed() -> str | None:
 
 def free_ports(n: int) -> list[int]:
     """Return ports that were free a moment ago, and whose neighbour 10000 higher can be a port too."""
-    sockets = []
+    sockets: list[socket.socket] = []
     while len(sockets) < n:
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))

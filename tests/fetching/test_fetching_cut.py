@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from cut_check import check_cut
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_release import TruePixel, quasars_of, write_list, write_true_pixel
-from s3server import BUCKET, FaultProxy, S3Server, tree_bytes
+from s3server import BUCKET, S3Server, tree_bytes
 
 import qad
 from qad.desi.cards import edited, header_block, padded, sealed
@@ -304,7 +306,7 @@ LAID_OUT: tuple[Change, ...] = (
 )
 
 
-N_ROWS = {
+N_ROWS: dict[Change, int] = {
     target_twice: 4,
     missing_in_coadd: 2,
     all_missing_in_coadd: 0,
@@ -486,11 +488,11 @@ def test_a_datasum_that_never_holds_fails_its_pixel_by_name(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def own(tmp_path: Path, true_release: Path) -> Iterator[tuple[Path, Path]]:
+def own(tmp_path: Path, true_release: Path) -> tuple[Path, Path]:
     """The made release's first pixel, and a work directory."""
     folder = pixel_folder(true_release / "healpix", FIRST)
     shutil.copytree(folder, pixel_folder(tmp_path / "release/healpix", FIRST))
-    yield tmp_path / "release", tmp_path / "work"
+    return tmp_path / "release", tmp_path / "work"
 
 
 def check_own(own: tuple[Path, Path], spectype: tuple[str, ...], zwarn: int = 0, resolution: bool = False) -> int:
@@ -522,6 +524,20 @@ def test_resolution_can_be_added(own: tuple[Path, Path]) -> None:
     assert bring(*own, resolution=True).n_done == 1
     check_own(own, ("QSO",), resolution=True)
     assert bring(*own).n_skipped == 1
+
+
+def test_a_second_choice_keeps_the_resolution_matrices(own: tuple[Path, Path]) -> None:
+    bring(*own, resolution=True)
+    bring(*own, spectype=["STAR"])
+    check_own(own, ("QSO", "STAR"), resolution=True)
+
+
+def test_a_second_choice_that_wants_no_other_rows_fetches_nothing(own: tuple[Path, Path]) -> None:
+    bring(*own)
+    before = tree_bytes(own[1] / "raw")
+    assert bring(*own, spectype=["NONE"]).counts["bytes"] == 0
+    assert bring(*own).n_skipped == 1
+    assert tree_bytes(own[1] / "raw") == before
 
 
 def test_modes_follow_one_another(own: tuple[Path, Path]) -> None:
@@ -570,7 +586,11 @@ def test_verify_finds_a_flipped_bit_anywhere_and_brings_the_file_again(
     tmp_path_factory: pytest.TempPathFactory, true_release: Path, data: st.DataObject
 ) -> None:
     root = tmp_path_factory.mktemp("flipped")
-    keys = {"survey": ["main"], "program": ["bright"], "mode": data.draw(st.sampled_from(["rows", "hdus"]))}
+    keys: dict[str, Any] = {
+        "survey": ["main"],
+        "program": ["bright"],
+        "mode": data.draw(st.sampled_from(["rows", "hdus"])),
+    }
     bring(true_release, root, **keys)
     before = tree_bytes(root / "raw")
     path = root / "raw" / data.draw(st.sampled_from(sorted(before)))
@@ -647,7 +667,7 @@ def test_requests_ask_for_all_that_is_missing_and_never_twice(
         units = [left for part in parts if part.is_whole for left in log.unasked(part.hdu.offset, part.end)]
         assert joined(sorted((r.start, r.stop) for r in summed)) == joined(sorted(units))
         spans = sorted((r.start, r.stop) for r in requests)
-        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False)), "no overlap"
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans)), "no overlap"
         for request in requests:
             assert request.stop - request.start <= (MAX_WHOLE_BYTES if request.is_summed else MAX_ROWS_BYTES)
             assert all(request.start <= a < b <= request.stop for a, b in request.pieces)

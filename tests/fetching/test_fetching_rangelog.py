@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def check(log: RangeLog, written: list[tuple[int, int]], bounds: list[tuple[int,
     for start, stop in [(0, SIZE), *bounds]:
         missing = log.missing(start, stop)
         assert all(start <= a < b <= stop for a, b in missing)
-        assert all(before[1] < after[0] for before, after in zip(missing, missing[1:], strict=False))
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(missing))
         lacking = {i for a, b in missing for i in range(a, b)}
         assert set(range(start, stop)) - lacking <= held
         place = start
@@ -118,7 +119,7 @@ def test_spans_tell_which_words_of_a_unit_have_been_added_up(
     tmp_path_factory: pytest.TempPathFactory, cuts: set[int], lost: set[int]
 ) -> None:
     edges = [0, *(4 * cut for cut in sorted(cuts)), SIZE]
-    spans = [pair for i, pair in enumerate(zip(edges, edges[1:], strict=False)) if i not in lost]
+    spans = [pair for i, pair in enumerate(itertools.pairwise(edges)) if i not in lost]
     with open_partial(tmp_path_factory.mktemp("log") / NAME) as opened:
         log = RangeLog(opened)
         for start, stop in spans:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from qad.results import BYTES, format_bytes
 from qad.terminal.console import is_plain, printable
 from qad.terminal.log import stage_log
 from qad.terminal.progress import PlainProgress
@@ -37,6 +38,18 @@ def test_log_gets_plain_lines_with_share_and_rate(capsys: pytest.CaptureFixture[
     assert lines[0].startswith("extract: 1/2 pixels, ")
     assert lines[-1].startswith("next: 5, ")
     assert all("\x1b" not in line for line in lines)
+
+
+def test_bytes_are_shown_as_people_read_them_with_what_is_under_way(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainProgress(interval_s=0.0) as progress:
+        progress.start("fetch", total=3e9, unit=BYTES)
+        progress.tell("3/12 pixels, 64 requests")
+        progress.expect(2e9)
+        progress.advance(5e8)
+    assert capsys.readouterr().err.startswith("fetch: 500 MB of 2 GB, ")
+    assert [format_bytes(n) for n in (0, 999, 1000, 12_345, 999_600, 12.7e12, 1.5e15)] == [
+        *("0 B", "999 B", "1 kB", "12.3 kB", "1 MB", "12.7 TB", "1,500 TB"),
+    ]
 
 
 def test_pipe_gets_plain_lines_on_stderr_only() -> None:
