@@ -60,7 +60,7 @@ class Fetch(Section):
     region: str = Field("us-west-2", description="region of the bucket")
     anonymous: bool = Field(True, description="send unsigned requests, as a public bucket takes them")
     connections: int = Field(
-        64, ge=1, le=256, description="requests under way at once; of large ones an eighth as many"
+        64, ge=1, le=256, description="requests under way at once; of large ones a quarter as many at most"
     )
     part_mib: int = Field(16, ge=1, le=1024, description="longest range request of a whole file, MiB")
     retries: int = Field(

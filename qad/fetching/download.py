@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from qad.fetching.line import Line
 from qad.fetching.partial import SUFFIX, Buffer, Partial, open_partial, partial_path, remove_partials
 from qad.fetching.receipt import regular_status
 from qad.fetching.retry import Patience
-from qad.fetching.source import DeniedError, RemoteFile, Source, SourceError, TransientError
+from qad.fetching.source import DeniedError, Readable, RemoteFile, Source, SourceError, TransientError
 from qad.fetching.threads import Crew
 from qad.storage.atomic import check_space, storage_errors
 
@@ -154,39 +154,68 @@ def read_range(
 ) -> None:
     """Give the bytes [start, stop) of a file to `take`, piece by piece in order, each with its offset.
 
-    A request that fails is repeated from the byte after the last piece.
+    A piece is overwritten by the next one.
     """
+    buffer = _own_buffer()
+
+    def attempt(at: _Place) -> None:
+        with transfer.source.open(file, at.offset, stop) as body:
+            transfer.patience.answered()
+            while at.offset < stop:
+                n_bytes = _next_piece(transfer, body, buffer[: stop - at.offset], stop - at.offset)
+                take(buffer[:n_bytes], at.offset)
+                at.offset += n_bytes
+
+    _persist(transfer, start, stop, attempt)
+
+
+def read_bytes(transfer: Transfer, file: RemoteFile, start: int, stop: int) -> bytes:
+    """Return the bytes [start, stop) of a file."""
+    data = bytearray(stop - start)
+    view = memoryview(data)
+
+    def attempt(at: _Place) -> None:
+        with transfer.source.open(file, at.offset, stop) as body:
+            transfer.patience.answered()
+            while at.offset < stop:
+                at.offset += _next_piece(transfer, body, view[at.offset - start :], stop - at.offset)
+
+    _persist(transfer, start, stop, attempt)
+    return bytes(data)
+
+
+@dataclass
+class _Place:
+    """How far a range has come."""
+
+    offset: int
+
+
+def _persist(transfer: Transfer, start: int, stop: int, attempt: Callable[[_Place], None]) -> None:
+    """Repeat attempts until a range has come, each from the byte after the last one that came."""
     attempts = transfer.patience.attempts()
     was_denied = False
-    while start < stop:
-        began = start
+    at = _Place(start)
+    while at.offset < stop:
+        began = at.offset
+        transfer.patience.check()
         try:
-            with closing(_pieces(transfer, file, start, stop)) as pieces:
-                for piece in pieces:
-                    take(piece, start)
-                    start += len(piece)
+            attempt(at)
         except (TransientError, DeniedError) as error:
             if isinstance(error, DeniedError) and was_denied:
                 raise
             was_denied = isinstance(error, DeniedError)
             passing = error if isinstance(error, TransientError) else TransientError(str(error))
-            attempts.failed(passing, progressed=start - began >= PROGRESS_BYTES)
+            attempts.failed(passing, progressed=at.offset - began >= PROGRESS_BYTES)
 
 
-def _pieces(transfer: Transfer, file: RemoteFile, start: int, stop: int) -> Generator[memoryview, None, None]:
-    """Yield the bytes [start, stop) of a file as they come, each piece overwritten by the next."""
+def _next_piece(transfer: Transfer, body: Readable, buffer: memoryview, n_left: int) -> int:
+    n_bytes = body.readinto(buffer)
+    if not n_bytes:
+        raise TransientError(f"the connection ended {n_left:,} bytes early")
+    transfer.meter.add(received=n_bytes)
     transfer.patience.check()
-    buffer = _own_buffer()
-    with transfer.source.open(file, start, stop) as body:
-        transfer.patience.answered()
-        while start < stop:
-            n_bytes = body.readinto(buffer[: stop - start])
-            if not n_bytes:
-                raise TransientError(f"the connection ended {stop - start:,} bytes early")
-            transfer.meter.add(received=n_bytes)
-            yield buffer[:n_bytes]
-            start += n_bytes
-            transfer.patience.check()
+    return n_bytes
 
 
 def _own_buffer() -> memoryview:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -187,13 +187,15 @@ class Connections:
         """
         if self._proxy.hostname and not self.is_encrypted:
             target, headers = f"{self._url.scheme}://{self._url.netloc}{target}", {**headers, **_permit(self._proxy)}
+        request = _head(target, {"Host": self._url.netloc, **headers})
         while True:
             kept = self._take()
             connection = kept or self._connect()
             began = time.monotonic()
             try:
-                connection.request("GET", target, headers=dict(headers))
-                response = cast(_Response, connection.getresponse())
+                connection.sock.sendall(request)
+                response = _Response(connection.sock, method="GET")
+                response.begin()
             except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 connection.close()
                 if kept is None:
@@ -223,7 +225,6 @@ class Connections:
             make, more = http.client.HTTPSConnection, {"context": self._context}
         port = place.port or (443 if place.scheme == "https" else 80)
         connection = make(place.hostname or "", port, timeout=min(CONNECT_TIMEOUT_S, self._timeout_s), **more)
-        connection.response_class = _Response
         if self._proxy.hostname and self.is_encrypted:
             connection.set_tunnel(self._url.hostname or "", self._url.port or 443, _permit(self._proxy))
         connection.connect()
@@ -252,6 +253,20 @@ def tls_context(authorities: str) -> ssl.SSLContext:
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"certificates of {authorities} (AWS_CA_BUNDLE): {reason}") from None
+
+
+def _head(target: str, headers: Mapping[str, str]) -> bytes:
+    """Return a request.
+
+    Raises
+    ------
+    ValueError
+        If a field or the target holds what would end it.
+    """
+    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if any(not line.isprintable() for line in lines) or " " in target:
+        raise ValueError(f"{target} or a field of its request is not plain text")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def _permit(proxy: SplitResult) -> dict[str, str]:

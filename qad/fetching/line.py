@@ -1,8 +1,9 @@
 """The line to the server: how many requests may be under way, and what it is measured to carry.
 
 *How many.*  A limit that a server's SlowDown halves and good answers bring back one by one (additive increase,
-multiplicative decrease; Chiu & Jain 1989, Computer Networks 17, 1).  Large answers get a quarter of it: a few of them
-fill any line, and more only share it.
+multiplicative decrease; Chiu & Jain 1989, Computer Networks 17, 1).  Of large answers a quarter of it at most: a few of
+them fill a line.  Where this process is what they wait for, more of them at once only cost more of its time, and fewer
+are begun.
 
 *How wide a gap between two wanted ranges is worth fetching.*  A request occupies one of n connections for a round
 trip, so leaving one out saves ``latency / n`` seconds of the run, and its gap costs ``gap / rate`` seconds.  Rate and
@@ -16,11 +17,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore, Condition, Lock
+from threading import Condition, Lock
 
 LARGE_BYTES = 1 << 20
 LARGE_FILE_BYTES = 4 << 20
-LARGE_SHARE = 8
+LARGE_SHARE = 4
+FIRST_LARGE, FEWEST_LARGE = 8, 3
+"""Large answers at once: before anything is measured, and where the process is busy."""
 FIRST_RATE = 125e6
 """Bytes a second that a line is taken for before it is measured: 1 Gb/s."""
 FIRST_LATENCY_S = 0.03
@@ -33,9 +36,9 @@ WINDOW_S = 0.25
 STEP = 0.3
 """How much of a new measurement is believed at once."""
 TICK_S = 0.2
-FULL = 2.0
+FULL = 3.0
 """The line is full when answers take this many times its latency."""
-BUSY = 0.6
+BUSY = 0.7
 """From this share of one core on the process itself may be what answers wait for."""
 
 
@@ -52,11 +55,13 @@ class Line:
         self.connections = connections
         self.slowed = 0
         lock = Lock()
-        self._free, self._free_large = Condition(lock), Condition(lock)
+        self._free, self._free_large, self._free_file = Condition(lock), Condition(lock), Condition(lock)
         self._limit = float(connections)
         self._n = self._n_large = 0
         self._slowed_at = 0.0
-        self._files = BoundedSemaphore(max(1, connections // LARGE_SHARE))
+        self._most_large = max(1, connections // LARGE_SHARE)
+        self._large = min(FIRST_LARGE, self._most_large)
+        self._n_files = 0
         self._measured = Lock()
         self._latency_s = float("inf")
         self._rate = FIRST_RATE
@@ -118,12 +123,17 @@ class Line:
         if n_bytes < LARGE_FILE_BYTES:
             yield
             return
-        while not self._files.acquire(timeout=TICK_S):
-            check()
+        with self._free_file:
+            while self._n_files >= self._large:
+                self._free_file.wait(TICK_S)
+                check()
+            self._n_files += 1
         try:
             yield
         finally:
-            self._files.release()
+            with self._free_file:
+                self._n_files -= 1
+                self._free_file.notify()
 
     def slow_down(self) -> None:
         """Take the server at its word: half as many requests, at most once a second."""
@@ -150,13 +160,22 @@ class Line:
                 self._end_window(now - self._window_began)
                 self._window_began = now
 
+    @property
+    def large_limit(self) -> float:
+        """How many large answers may be under way."""
+        return max(1.0, min(self._large, self._limit / LARGE_SHARE))
+
     def _has_room(self, large: bool) -> bool:
-        return self._n < self._limit and not (large and self._n_large >= max(1.0, self._limit / LARGE_SHARE))
+        return self._n < self._limit and not (large and self._n_large >= self.large_limit)
 
     def _end_window(self, seconds: float) -> None:
         carried, mean_s = self._bytes / seconds, self._spent_s / self._requests
         cpu, self._cpu_began = time.process_time() - self._cpu_began, time.process_time()
-        if mean_s > FULL * self.latency_s and cpu < BUSY * seconds:
+        is_busy = cpu > BUSY * seconds
+        self._large = max(
+            min(FEWEST_LARGE, self._most_large), min(self._most_large, self._large + (-1 if is_busy else 1))
+        )
+        if mean_s > FULL * self.latency_s and not is_busy:
             self._rate += STEP * (carried - self._rate)
         else:
             self._rate = max(self._rate, carried)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qad.desi.layout import pixel_folder, redrock_name
+from qad.errors import InputError
 from qad.fetching.choice import RedrockRows
 from qad.fetching.download import Transfer, read_range
 from qad.fetching.estimate import (
@@ -106,7 +108,8 @@ def _count_local(target: Target, pixels: Sequence[PixelFiles]) -> dict[Pixel, in
         folder = pixel_folder(target.healpix, files.pixel)
         redrock = files.data[0]
         if is_current(folder / redrock.name, redrock, read_entries(folder).get(redrock.name)):
-            counts[files.pixel] = _count(target, files.pixel, read_rows(folder / redrock.name))
+            with suppress(InputError):  # fetching will say what is wrong with it
+                counts[files.pixel] = _count(target, files.pixel, read_rows(folder / redrock.name))
     return counts
 
 

@@ -109,17 +109,12 @@ def pending(target: Target, files: PixelFiles, entries: dict[str, Entry] | None 
         return list(files.all)
     folder = pixel_folder(target.healpix, files.pixel)
     entries = read_entries(folder) if entries is None else entries
-    todo = [
-        file
-        for file in files.all
-        if not is_current(
-            folder / file.name, file, entries.get(file.name), target.verify, target.need(file, files.pixel, entries)
-        )
-    ]
-    redrock, coadd = files.data
-    if target.mode != "files" and redrock in todo and coadd not in todo:
-        todo.append(coadd)  # another redrock file may tell of other rows
-    return todo
+    return [file for file in files.all if not _is_here(target, files.pixel, file, entries, target.verify)]
+
+
+def _is_here(target: Target, pixel: Pixel, file: RemoteFile, entries: Mapping[str, Entry], verify: bool) -> bool:
+    path = pixel_folder(target.healpix, pixel) / file.name
+    return is_current(path, file, entries.get(file.name), verify, target.need(file, pixel, entries))
 
 
 def fetch_pixel(transfer: Transfer, target: Target, files: PixelFiles) -> PixelResult:
@@ -160,7 +155,7 @@ class _Folder:
     def bring(self) -> PixelResult:
         todo = pending(self._target, self._files, self._entries)
         kept = [file for file in self._files.all if file not in todo]
-        self._transfer.meter.add(kept=sum(file.size for file in kept))
+        self._transfer.meter.add(kept=sum(self._entries[file.name].size for file in kept))
         before = dict(self._entries)
         self._note_times(kept)
         if not todo:
@@ -172,8 +167,10 @@ class _Folder:
             remove_stale_parts(self._folder, STALE_RECEIPT_S)
         n_fetched = 0
         try:
-            for file in (file for file in self._files.data if file in todo):
-                n_fetched += self._bring_file(file)
+            for file in self._files.data:
+                # a coadd that was here may not be what the redrock file that has just come wants
+                if file in todo or not _is_here(self._target, self._files.pixel, file, self._entries, verify=False):
+                    n_fetched += self._bring_file(file)
             if self._files.checksums in todo:
                 self._keep_list(self._files.checksums)
                 n_fetched += 1

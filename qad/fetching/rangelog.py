@@ -11,6 +11,7 @@ import zlib
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
+from types import TracebackType
 
 from qad.errors import QadError
 from qad.fetching.partial import Buffer, Partial
@@ -19,12 +20,15 @@ _HEAD = struct.Struct("<4sQQQII")  # magic, start, stop, sum, number of pieces, 
 _PIECE = struct.Struct("<QQ")  # offset in the remote file, length
 _MAGIC = b"qadR"
 MAX_PIECES = 1 << 20
+WAITING_BYTES = 256 << 10
+"""Records are written together: what a killed process loses of them is asked for again."""
 
 
 class RangeLog:
     """Pieces of a remote file in a partial file; methods may be called from several threads.
 
-    A *span* is what a request asked for, a *piece* what was kept of it: gaps between wanted rows are not.
+    A *span* is what a request asked for, a *piece* what was kept of it: gaps between wanted rows are not.  Use it as a
+    context manager: at its end everything is written.
 
     Parameters
     ----------
@@ -39,9 +43,19 @@ class RangeLog:
         self._lock = Lock()
         self._pieces: list[tuple[int, int, int]] = []  # offset, stop, place in the partial file; sorted
         self._spans: list[tuple[int, int, int]] = []  # start, stop, sum; sorted
-        self._end = 0
+        self._end = self._written = 0
+        self._waiting: list[bytes] = []
         self.n_taken_up = 0
         self._take_up(check)
+        self._written = self._end
+
+    def __enter__(self) -> RangeLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
 
     def add(self, start: int, stop: int, total: int, pieces: Sequence[tuple[int, Buffer]]) -> None:
         """Keep pieces of the span [start, stop), whose 32-bit words add up to `total`."""
@@ -51,9 +65,23 @@ class RangeLog:
         crc = zlib.crc32(payload, zlib.crc32(table, zlib.crc32(head)))
         record = b"".join((head, struct.pack("<I", crc), table, payload))
         with self._lock:
-            self._partial.write(record, self._end)
+            self._waiting.append(record)
             self._note(start, stop, total, [(offset, len(data)) for offset, data in pieces], self._end)
             self._end += len(record)
+            if self._end - self._written >= WAITING_BYTES:
+                self._write()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            self._write()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._partial.truncate()
+            self._pieces, self._spans, self._waiting = [], [], []
+            self._end = self._written = 0
 
     def missing(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Return the intervals of [start, stop) of which there are no pieces."""
@@ -70,6 +98,7 @@ class RangeLog:
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes [start, stop), all of which must be there."""
+        self.flush()
         place = bisect_right(self._pieces, (start, 1 << 63, 0)) - 1
         while start < stop:
             offset, end, position = self._pieces[place] if 0 <= place < len(self._pieces) else (0, 0, 0)
@@ -82,6 +111,12 @@ class RangeLog:
             yield data
             start += n_bytes
             place += 1
+
+    def _write(self) -> None:
+        if self._waiting:
+            data, self._waiting = b"".join(self._waiting), []
+            self._partial.write(data, self._written)
+            self._written += len(data)
 
     def _take_up(self, check: Callable[[], None]) -> None:
         size = self._partial.size

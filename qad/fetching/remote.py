@@ -14,7 +14,7 @@ from qad.desi.datamodel import CAMERA_PIXELS, NDIAG
 from qad.desi.fits import walk_hdus
 from qad.desi.header import BLOCK, HDU
 from qad.fetching.checksums import MismatchError
-from qad.fetching.download import MAX_ROUNDS, Transfer, read_range
+from qad.fetching.download import MAX_ROUNDS, Transfer, read_bytes
 from qad.fetching.source import RemoteFile
 
 FRONT_BYTES = 64 << 10
@@ -35,25 +35,19 @@ def read_agreed(transfer: Transfer, file: RemoteFile, start: int, stop: int) -> 
     MismatchError
         If the answers differ each time.
     """
-    first = _read_once(transfer, file, start, stop)
+    first = read_bytes(transfer, file, start, stop)
     if transfer.source.transport != "plain":
         return first
     seen = [first]
     for n_more in range(1, MAX_ROUNDS + 1):
         before, after = min(n_more, start), min(n_more, file.size - stop)
-        again = _read_once(transfer, file, start - before, stop + after)[before : before + stop - start]
+        again = read_bytes(transfer, file, start - before, stop + after)[before : before + stop - start]
         if again in seen:
             return again
         seen.append(again)
     raise MismatchError(
         f"bytes {start:,} to {stop:,}: other bytes came each of {len(seen)} times: is something in between spoiling them?"
     )
-
-
-def _read_once(transfer: Transfer, file: RemoteFile, start: int, stop: int) -> bytes:
-    data = bytearray()
-    read_range(transfer, file, start, stop, lambda piece, _: data.extend(piece))
-    return bytes(data)
 
 
 class RemoteFits:

@@ -222,19 +222,22 @@ class _Work:
         """Bring the parts and write the file; None if the rows that came are not those that are wanted."""
         place = partial_path(self._final, self._file, _key(self._need, parts, self._transfer.source.transport))
         for attempt in range(MAX_ROUNDS):
-            with storage_errors(self._final), open_partial(place, self._transfer.resume) as opened:
-                log = RangeLog(opened, self._transfer.patience.check)
+            with (
+                storage_errors(self._final),
+                open_partial(place, self._transfer.resume) as opened,
+                RangeLog(opened, self._transfer.patience.check) as log,
+            ):
                 self._transfer.meter.add(resumed=log.n_taken_up)
                 self._bring(parts, log)
                 try:
                     check_sums(parts, log)
                 except MismatchError:
-                    opened.truncate()
+                    log.clear()
                     if attempt + 1 == MAX_ROUNDS:
                         raise
                     continue
                 if not self._holds_the_targets(parts, log, expected):
-                    opened.truncate()
+                    log.clear()
                     return None
                 return self._write(parts, log, opened)
         raise MismatchError("its HDUs do not match their DATASUM")

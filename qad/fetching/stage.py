@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,7 @@ from qad.fetching.threads import Crew, run_threads
 from qad.results import BYTES, Failure, RunOptions, StageResult, format_bytes
 
 LOCAL_THREADS = 8
+COLLECTED_OBJECTS = 50_000
 TYPICAL_SHARE = 0.12
 """Wanted rows among those of main/dark: what progress expects before the first pixels tell."""
 SHOWN_TARGETS = 1000
@@ -168,6 +171,10 @@ class _Work:
 
     def do(self) -> StageResult:
         """Fetch."""
+        with _calm_collector():
+            return self._do()
+
+    def _do(self) -> StageResult:
         self._warn_of_space()
         started = time.monotonic()
         shown = _Shown(self)
@@ -324,6 +331,17 @@ def expected_bytes(target: Target, files: PixelFiles) -> float:
     if target.mode == "hdus":
         return rest + hdus_bytes(coadd, target.resolution)
     return rest + rows_bytes(coadd, round(TYPICAL_SHARE * count_targets(coadd)), target.resolution)
+
+
+@contextmanager
+def _calm_collector() -> Iterator[None]:
+    """Let the collector of cyclic garbage look less often: requests make many objects and hardly any cycle."""
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECTED_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _in_thread(work: Callable[[], Value], patience: Patience) -> Value:

@@ -6,7 +6,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import Generic, NamedTuple, TypeVar
 
 from qad.errors import ConfigError, Interrupted, QadError, ServiceError, StorageError
@@ -138,10 +138,8 @@ class Crew:
         except BaseException as error:  # noqa: BLE001 - handed to the group's own thread, which judges it
             group.error = group.error or error
         finally:
-            with self._changed:
-                group.n_left -= 1
-                if not group.n_left:
-                    self._changed.notify_all()
+            if group.count_down():
+                self.wake()
         return True
 
 
@@ -152,6 +150,13 @@ class Group:
         self.waiting = deque(tasks)
         self.n_left = len(self.waiting)
         self.error: BaseException | None = None
+        self._lock = Lock()
+
+    def count_down(self) -> bool:
+        """Note that a task is done, and return whether it was the last."""
+        with self._lock:
+            self.n_left -= 1
+            return not self.n_left
 
 
 def run_threads(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections import Counter
 from collections.abc import Callable
 
 from s3server import Exchange, Fault, FaultProxy
@@ -25,17 +24,23 @@ def on(ending: str | tuple[str, ...], spoil: Spoil, times: int = 1, after: int =
 
 
 def now_and_then(
-    spoil: Spoil, seed: int, share: float = 0.2, most: int = 6, each: int = 2, ending: tuple[str, ...] = DATA
+    spoil: Spoil, seed: int, span: int = 45, each: int = 2, most: int = 100, ending: tuple[str, ...] = DATA
 ) -> Fault:
-    """Return a fault that spoils a random share of the answers: `each` of an object and `most` in all at the most."""
-    drawn = random.Random(seed)
-    spoilt: Counter[str] = Counter()
+    """Return a fault that spoils `each` of the first `span` answers for an object, chosen at random; `most` in all.
+
+    For objects of which few ranges are asked, `span` is shorter.
+    """
+    places: dict[str, list[int]] = {}
+    left = itertools.count(most, -1)
 
     def fault(found: Exchange) -> None:
-        if not found.path.endswith(ending) or found.status not in (200, 206) or drawn.random() >= share:
+        if not found.path.endswith(ending) or found.status not in (200, 206):
             return
-        if spoilt[found.path] < each and spoilt.total() < most:
-            spoilt[found.path] += 1
+        if found.path not in places:
+            drawn = random.Random(f"{seed} {found.path.rpartition('/')[2]}")
+            n = span if "/coadd-" in found.path else 3
+            places[found.path] = drawn.sample(range(n), min(each, n - 1))
+        if found.number in places[found.path] and next(left) > 0:
             spoil(found)
 
     return fault
@@ -88,7 +93,13 @@ def flip_some(found: Exchange, drawn: random.Random, n_bits: int = 1) -> None:
 
 def other_bytes(found: Exchange) -> None:
     """Send bytes of another place under the right head, never twice the same."""
-    place = (found.number * 2879 + 1) % max(len(found.body), 1)
+    place = (found.number * 2876 + 1) % max(len(found.body), 1)
+    found.body = found.body[place:] + found.body[:place]
+
+
+def words_moved(found: Exchange) -> None:
+    """Send the right 32-bit words in another order, which a sum of them does not tell; never twice the same."""
+    place = 4 * ((found.number + 1) * 719 % max(len(found.body) // 4, 1))
     found.body = found.body[place:] + found.body[:place]
 
 

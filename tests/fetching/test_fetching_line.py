@@ -94,7 +94,8 @@ def test_slow_down_halves_and_good_answers_add(connections: int, events: list[tu
                 expected = min(float(connections), expected + 1 / expected)
             line.slow_down() if is_busy else line.answered(0.01, 0.02, 1000)
             assert room(line, small=True) == most_under_way(expected)
-            assert room(line, small=False) == most_under_way(max(1.0, expected / LARGE_SHARE))
+            assert room(line, small=False) == most_under_way(line.large_limit)
+            assert line.large_limit <= max(1.0, expected / LARGE_SHARE)
 
 
 def most_under_way(limit: float) -> int:

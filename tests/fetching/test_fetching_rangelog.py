@@ -108,6 +108,7 @@ def test_a_log_that_another_process_has_cut_is_noticed(tmp_path: Path, length: i
     with open_partial(tmp_path / NAME) as opened:
         log = RangeLog(opened)
         log.add(0, SIZE, 0, [(0, WHOLE)])
+        log.flush()
         opened.truncate(length)
         with pytest.raises(QadError, match="has been cut"):
             b"".join(log.read(0, SIZE))
