@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qad.desi.layout import coadd_name, pixel_folder, redrock_name
+from qad.fetching.partial import remove_partials
 from qad.fetching.plan import PixelFiles
 from qad.fetching.receipt import read_entries
 from qad.storage.atomic import write_json
@@ -41,6 +42,7 @@ class WantedStatus:
 def remember(workspace: Workspace, release: str, source: str, mode: str, pixels: Sequence[PixelFiles]) -> None:
     """Note what was asked for."""
     names = [str(files.pixel) for files in pixels]
+    remove_partials(_path(workspace, release).parent)
     write_json(_path(workspace, release), {"source": source, "mode": mode, "pixels": names})
 
 

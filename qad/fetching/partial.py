@@ -14,9 +14,11 @@ from threading import Lock
 from qad.errors import QadError
 from qad.fetching.receipt import regular_status
 from qad.fetching.source import RemoteFile
-from qad.storage.atomic import storage_errors
+from qad.storage.atomic import remove_stale_parts, storage_errors
 
 SUFFIX = ".qad-part"
+STALE_RECEIPT_S = 0.5
+"""Writing a receipt takes milliseconds: one that was begun so long ago by a process that is gone was left behind."""
 CHUNK_BYTES = 1 << 20
 Buffer = bytes | bytearray | memoryview
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -127,8 +129,11 @@ def remove_partials(folder: Path, stem: str = "") -> None:
     """Remove what is left in a folder of files in the making, or of one partial file's parts."""
     try:
         with storage_errors(folder / stem), os.scandir(folder) as entries:
-            left = [e.path for e in entries if e.name.endswith(SUFFIX) and e.name.startswith(stem or ".")]
-            for path in left:
-                Path(path).unlink(missing_ok=True)
+            names = [entry.name for entry in entries if entry.name.startswith(stem or ".")]
+            for name in names:
+                if name.endswith(SUFFIX):
+                    (folder / name).unlink(missing_ok=True)
+            if any(name.endswith(".part") for name in names):
+                remove_stale_parts(folder, STALE_RECEIPT_S)
     except FileNotFoundError:
         return

@@ -32,13 +32,11 @@ from qad.fetching.redrock import read_rows
 from qad.fetching.source import ChangedError, MissingError, RemoteFile
 from qad.fetching.targets import ByTarget
 from qad.fetching.threads import FATAL
-from qad.storage.atomic import remove_stale_parts, storage_errors
+from qad.storage.atomic import storage_errors
 from qad.storage.provenance import hash_file
 from qad.work.units import Pixel
 
 _log = logging.getLogger("qad.fetch")
-STALE_RECEIPT_S = 60.0
-"""Writing a receipt takes milliseconds: one that was begun so long ago by a process that is gone was left behind."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +161,7 @@ class _Folder:
             if self._entries != before:
                 write_entries(self._folder, self._entries)
             return PixelResult(n_kept=len(kept), verified=self._verified(), matched=self._matched())
-        if not make_folder(self._target.root, self._folder, self._target.known):
-            remove_stale_parts(self._folder, STALE_RECEIPT_S)
+        make_folder(self._target.root, self._folder, self._target.known)
         n_fetched = 0
         try:
             for file in self._files.data:

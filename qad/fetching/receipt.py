@@ -152,8 +152,8 @@ def regular_status(path: Path) -> Any:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def make_folder(root: Path, folder: Path, known: set[Path]) -> bool:
-    """Make `folder` below `root`, and return whether it is new.
+def make_folder(root: Path, folder: Path, known: set[Path]) -> None:
+    """Make `folder` below `root`.
 
     Parameters
     ----------
@@ -180,10 +180,8 @@ def make_folder(root: Path, folder: Path, known: set[Path]) -> bool:
             folder.mkdir()
         except FileExistsError:
             folder.mkdir(exist_ok=True)  # a file of that name is still an error
-            return False
         except FileNotFoundError:
             folder.mkdir(parents=True, exist_ok=True)
-    return True
 
 
 _FIELDS = tuple(item.name for item in fields(Entry))

@@ -308,6 +308,11 @@ class _Summing:
         held = self._remote.held(self._request.start, self._request.stop)
         if held is not None:
             self._take(held, self._start)
+        elif transfer.source.transport == "plain":
+            # a sum does not tell that words have changed places, nor does that of TCP
+            for start in range(self._request.start, self._request.stop, LOGGED_BYTES):
+                stop = min(start + LOGGED_BYTES, self._request.stop)
+                self._take(read_agreed(transfer, file, start, stop), start)
         else:
             read_range(transfer, file, self._request.start, self._request.stop, self._take)
         self._flush(len(self._waiting))

@@ -104,19 +104,7 @@ def test_bits_that_flip_anywhere_on_the_way_are_found(
     assert fetched(tmp_path) == whole
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        "rows",
-        pytest.param(
-            "hdus",
-            marks=pytest.mark.xfail(
-                strict=True, reason="DATASUM is a sum: over plain HTTP nothing tells that words have changed places"
-            ),
-        ),
-        "files",
-    ],
-)
+@pytest.mark.parametrize("mode", MODES)
 def test_words_in_another_order_are_found(
     proxy: FaultProxy, true_source: str, reference: Reference, tmp_path: Path, mode: str
 ) -> None:
