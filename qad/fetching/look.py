@@ -38,7 +38,8 @@ from qad.work.units import Pixel
 
 SAMPLED_PIXELS = 20
 """Redrock files that are read to count quasars where nothing else tells: some 40 MB of DR1."""
-LOOKING_THREADS = 8
+LOOKING_THREADS = 4
+"""Threads that look at what is here: more of them take the interpreter's lock from each other."""
 
 
 @dataclass(frozen=True)

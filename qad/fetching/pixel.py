@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -137,6 +137,11 @@ def fetch_pixel(transfer: Transfer, target: Target, files: PixelFiles) -> PixelR
         raise QadError(f"{error}, twice; run again when the source is at rest") from None
 
 
+def settle_pixel(transfer: Transfer, target: Target, files: PixelFiles) -> PixelResult | None:
+    """Return what a pixel comes to in which nothing is to do, else None: no request is made."""
+    return _Folder(transfer, target, files).settle()
+
+
 class _Folder:
     """The work on one pixel's folder."""
 
@@ -149,18 +154,25 @@ class _Folder:
         self._checksums: dict[str, str] | None = None
         self._list_is_fresh = False
         self._n_rows = 0
+        self._todo = pending(target, files, self._entries)
+
+    def settle(self) -> PixelResult | None:
+        """Return what the pixel comes to if nothing is to do, else None."""
+        if self._todo:
+            return None
+        remove_partials(self._folder)
+        before = dict(self._entries)
+        self._note_kept(self._files.all)
+        if self._entries != before:
+            write_entries(self._folder, self._entries)
+        return PixelResult(n_kept=len(self._files.all), verified=self._verified(), matched=self._matched())
 
     def bring(self) -> PixelResult:
-        todo = pending(self._target, self._files, self._entries)
-        kept = [file for file in self._files.all if file not in todo]
-        self._transfer.meter.add(kept=sum(self._entries[file.name].size for file in kept))
-        before = dict(self._entries)
-        self._note_times(kept)
-        if not todo:
-            remove_partials(self._folder)
-            if self._entries != before:
-                write_entries(self._folder, self._entries)
-            return PixelResult(n_kept=len(kept), verified=self._verified(), matched=self._matched())
+        settled = self.settle()
+        if settled is not None:
+            return settled
+        todo, before = self._todo, dict(self._entries)
+        self._note_kept([file for file in self._files.all if file not in todo])
         make_folder(self._target.root, self._folder, self._target.known)
         n_fetched = 0
         try:
@@ -299,8 +311,9 @@ class _Folder:
         self._note(file, final, sha256, SHA256)
         return True
 
-    def _note_times(self, kept: list[RemoteFile]) -> None:
-        """Take over the times of files whose bytes were found right: a copied tree is hashed once, not in every run."""
+    def _note_kept(self, kept: Sequence[RemoteFile]) -> None:
+        """Count files whose bytes were found right, and take over their times: a copied tree is hashed once."""
+        self._transfer.meter.add(kept=sum(self._entries[file.name].size for file in kept))
         for file in kept:
             status = regular_status(self._folder / file.name)
             entry = self._entries[file.name]

@@ -21,10 +21,10 @@ from qad.fetching.download import Meter, Transfer
 from qad.fetching.estimate import count_targets, hdus_bytes, rows_bytes
 from qad.fetching.line import Line
 from qad.fetching.local import LocalSource
-from qad.fetching.look import look_ahead
+from qad.fetching.look import LOOKING_THREADS, look_ahead
 from qad.fetching.memory import remember
 from qad.fetching.order import Order, read_order
-from qad.fetching.pixel import PixelResult, Target, fetch_pixel
+from qad.fetching.pixel import PixelResult, Target, fetch_pixel, settle_pixel
 from qad.fetching.plan import PixelFiles, Plan, find_healpix, make_plan
 from qad.fetching.receipt import regular_status
 from qad.fetching.retry import Patience
@@ -181,9 +181,10 @@ class _Work:
         self.options.progress.start("fetch", shown.expected, BYTES)
         self.failures = list(self.plan.failures)
         tally = Tally(self.order.targets, self.order.wanted) if self.order.targets is not None else None
+        left = self._settle(shown, tally)
         work = partial(fetch_pixel, self.transfer, self.target)
         stop, n_threads = self.transfer.patience.stop, self.transfer.line.connections
-        for done in run_threads(work, self.plan.pixels, n_threads, stop, shown.tick, self.transfer.crew):
+        for done in run_threads(work, left, n_threads, stop, shown.tick, self.transfer.crew):
             name = str(done.item.pixel)
             shown.pixel_done(done.item)
             if done.error is None and done.value is not None:
@@ -202,6 +203,19 @@ class _Work:
             counts["targets.missing"] = len(missing)
             more["targets_missing"] = [tally.name(index) for index in missing[:SHOWN_TARGETS]]
         return self._result(self.counts["done"], self.counts["skipped"], self.failures, counts, more)
+
+    def _settle(self, shown: _Shown, tally: Tally | None) -> list[PixelFiles]:
+        """Pass over the pixels in which nothing is to do, and return the others: threads enough for a line would only
+        stand in each other's way here."""
+        settled = set()
+        work = partial(settle_pixel, self.transfer, self.target)
+        for done in run_threads(work, self.plan.pixels, LOOKING_THREADS, self.transfer.patience.stop, shown.tick):
+            if done.value is not None:
+                settled.add(done.item.pixel)
+                shown.pixel_done(done.item)
+                self._note(done.item, done.value, tally)
+        _log.info("nothing to do", extra={"pixels": len(settled)})
+        return [files for files in self.plan.pixels if files.pixel not in settled]
 
     def _note(self, files: PixelFiles, result: PixelResult, tally: Tally | None) -> None:
         self.counts.update(

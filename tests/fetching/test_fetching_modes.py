@@ -99,7 +99,7 @@ def test_bits_that_flip_anywhere_on_the_way_are_found(
 ) -> None:
     drawn = random.Random(seed)
     whole = reference(mode)
-    proxy.reset(now_and_then(lambda found: flip_some(found, drawn, drawn.choice([1, 1, 64])), seed, each=6))
+    proxy.reset(now_and_then(lambda found: flip_some(found, drawn, drawn.choice([1, 1, 64])), seed))
     assert bring(proxy, true_source, tmp_path, mode=mode).failures == ()
     assert fetched(tmp_path) == whole
 

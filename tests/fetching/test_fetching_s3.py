@@ -181,10 +181,10 @@ def test_a_signal_ends_it_at_once_and_keeps_the_partial_file(
 
 
 def test_a_second_fetch_in_one_folder_says_so(proxy: FaultProxy, tmp_path: Path, big_release: Path) -> None:
-    proxy.delay_s = 0.05
+    proxy.delay_s = 0.5
     root = tmp_path / "work"
     process = start(proxy.url, root, *BIG_SOURCE)
-    wait_for_partial(root, process)
+    wait_for_partial(root, process, 65_536)
     second = fetch(proxy.url, root, *BIG_SOURCE)
     process.kill()
     process.communicate()
