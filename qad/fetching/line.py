@@ -33,12 +33,14 @@ is the processor that requests compete for."""
 MAX_GAP_BYTES = 64 << 10
 """A wider gap saves no time on lines up to 1 Gb/s, and moves bytes that nobody wants on faster ones."""
 WINDOW_S = 0.25
-STEP = 0.3
+STEP = 0.5
 """How much of a new measurement is believed at once."""
 TICK_S = 0.2
 FULL = 3.0
-"""The line is full when answers take this many times its latency."""
-BUSY = 0.7
+"""The line is full when answers take this many times its latency, ..."""
+FULL_WINDOWS = 2
+"""... for so many windows on end: connecting, and a moment of other work, look the same for one."""
+BUSY = 0.5
 """From this share of one core on the process itself may be what answers wait for."""
 
 
@@ -68,6 +70,7 @@ class Line:
         self._window_began, self._cpu_began = time.monotonic(), time.process_time()
         self._bytes = self._requests = 0
         self._spent_s = 0.0
+        self._n_full = 0
 
     @property
     def in_flight(self) -> int:
@@ -175,9 +178,10 @@ class Line:
         self._large = max(
             min(FEWEST_LARGE, self._most_large), min(self._most_large, self._large + (-1 if is_busy else 1))
         )
-        if mean_s > FULL * self.latency_s and not is_busy:
+        self._n_full = self._n_full + 1 if mean_s > FULL * self.latency_s and not is_busy else 0
+        if self._n_full >= FULL_WINDOWS:
             self._rate += STEP * (carried - self._rate)
-        else:
+        elif not self._n_full:
             self._rate = max(self._rate, carried)
         self._bytes = self._requests = 0
         self._spent_s = 0.0

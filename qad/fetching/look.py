@@ -38,8 +38,12 @@ from qad.work.units import Pixel
 
 SAMPLED_PIXELS = 20
 """Redrock files that are read to count quasars where nothing else tells: some 40 MB of DR1."""
-LOOKING_THREADS = 4
-"""Threads that look at what is here: more of them take the interpreter's lock from each other."""
+VERIFYING_THREADS = 8
+
+
+def looking_threads(verify: bool) -> int:
+    """Return how many threads look at what is here: hashing takes several, all else one holds the interpreter's lock."""
+    return VERIFYING_THREADS if verify else 1
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def look_ahead(transfer: Transfer, target: Target, order: Order, plan: Plan) -> 
     """
     stop = transfer.patience.stop
     todo: dict[Pixel, list[str]] = {}
-    for done in run_threads(partial(pending, target), plan.pixels, LOOKING_THREADS, stop):
+    for done in run_threads(partial(pending, target), plan.pixels, looking_threads(target.verify), stop):
         if done.error is not None:
             raise done.error
         if done.value:

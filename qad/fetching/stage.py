@@ -21,7 +21,7 @@ from qad.fetching.download import Meter, Transfer
 from qad.fetching.estimate import count_targets, hdus_bytes, rows_bytes
 from qad.fetching.line import Line
 from qad.fetching.local import LocalSource
-from qad.fetching.look import LOOKING_THREADS, look_ahead
+from qad.fetching.look import look_ahead, looking_threads
 from qad.fetching.memory import remember
 from qad.fetching.order import Order, read_order
 from qad.fetching.pixel import PixelResult, Target, fetch_pixel, settle_pixel
@@ -205,11 +205,14 @@ class _Work:
         return self._result(self.counts["done"], self.counts["skipped"], self.failures, counts, more)
 
     def _settle(self, shown: _Shown, tally: Tally | None) -> list[PixelFiles]:
-        """Pass over the pixels in which nothing is to do, and return the others: threads enough for a line would only
-        stand in each other's way here."""
+        """Pass over the pixels in which nothing is to do, and return the others.
+
+        Threads enough to fill a line would only stand in each other's way here.
+        """
         settled = set()
         work = partial(settle_pixel, self.transfer, self.target)
-        for done in run_threads(work, self.plan.pixels, LOOKING_THREADS, self.transfer.patience.stop, shown.tick):
+        n_threads = looking_threads(self.target.verify)
+        for done in run_threads(work, self.plan.pixels, n_threads, self.transfer.patience.stop, shown.tick):
             if done.value is not None:
                 settled.add(done.item.pixel)
                 shown.pixel_done(done.item)
