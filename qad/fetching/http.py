@@ -193,9 +193,7 @@ class Connections:
             connection = kept or self._connect()
             began = time.monotonic()
             try:
-                connection.sock.sendall(request)
-                response = _Response(connection.sock, method="GET")
-                response.begin()
+                return Answer(connection, _exchange(connection.sock, request), time.monotonic() - began, self._idle)
             except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 connection.close()
                 if kept is None:
@@ -203,8 +201,6 @@ class Connections:
             except BaseException:
                 connection.close()
                 raise
-            else:
-                return Answer(connection, response, time.monotonic() - began, self._idle)
 
     def close(self) -> None:
         """Close what is idle."""
@@ -227,7 +223,11 @@ class Connections:
         connection = make(place.hostname or "", port, timeout=min(CONNECT_TIMEOUT_S, self._timeout_s), **more)
         if self._proxy.hostname and self.is_encrypted:
             connection.set_tunnel(self._url.hostname or "", self._url.port or 443, _permit(self._proxy))
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
         connection.sock.settimeout(self._timeout_s)
         return connection
 
@@ -253,6 +253,18 @@ def tls_context(authorities: str) -> ssl.SSLContext:
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"certificates of {authorities} (AWS_CA_BUNDLE): {reason}") from None
+
+
+def _exchange(sock: socket.socket, request: bytes) -> _Response:
+    """Send a request and read the head of its answer."""
+    sock.sendall(request)
+    response = _Response(sock, method="GET")
+    try:
+        response.begin()
+    except BaseException:
+        response.close()  # its reader would keep the socket open
+        raise
+    return response
 
 
 def _head(target: str, headers: Mapping[str, str]) -> bytes:

@@ -316,15 +316,17 @@ class FaultProxy:
             head = head.replace(target, "/" + target.split("/", 3)[3], 1)
         sent = self.sent  # an answer that outlives a reset must not count for the next client
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.upstream_port)
-        up_writer.write(
-            re.sub(r"(?im)^connection:.*\r\n", "", head)[:-2].encode("latin-1") + b"Connection: close\r\n\r\n"
-        )
-        raw_head = (await up_reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        try:
+            up_writer.write(
+                re.sub(r"(?im)^connection:.*\r\n", "", head)[:-2].encode("latin-1") + b"Connection: close\r\n\r\n"
+            )
+            raw_head = (await up_reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            body = await up_reader.read()
+        finally:
+            up_writer.close()
         lines = raw_head[:-4].split("\r\n")
         _, status, reason = (*lines[0].split(" ", 2), "")[:3]
         headers = [(n, v.strip()) for n, _, v in (line.partition(":") for line in lines[1:])]
-        body = await up_reader.read()
-        up_writer.close()
         if any(k.lower() == "transfer-encoding" for k, _ in headers):
             body = _unchunk(body)
             headers = [(k, v) for k, v in headers if k.lower() != "transfer-encoding"] + [
@@ -375,8 +377,11 @@ class FaultProxy:
     async def _tunnel(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = target.partition(":")
         up_reader, up_writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await asyncio.gather(_pour(reader, up_writer), _pour(up_reader, writer))
+        try:
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await asyncio.gather(_pour(reader, up_writer), _pour(up_reader, writer))
+        finally:
+            up_writer.close()
 
 
 async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
