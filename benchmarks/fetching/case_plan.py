@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fetching.bench import Bench, say
+from qad.work.units import Pixel
 
 RULE = "SPECTYPE QSO, ZWARN 0"
 PREFIX = "dr1/spectro/redux/iron/healpix"
@@ -22,8 +24,6 @@ def main(bench: Bench) -> None:
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests/fetching"))
     from list_server import ListServer, pixel_keys
 
-    from qad.work.units import Pixel
-
     # spread as main/dark is: whole groups of a hundred, with holes
     pixels = [Pixel("main", "dark", number) for number in range(N_PIXELS * 3) if number % 300 < 100][:N_PIXELS]
     results = {}
@@ -32,7 +32,7 @@ def main(bench: Bench) -> None:
             root = bench.directory / f"plan-{name}"
             if name == "resumed":
                 say("making a work directory in which every pixel is done")
-                _finish(root, server, pixels)
+                _finish(root, server.keys, pixels)
             command = [sys.executable, "-m", "qad", "fetch", "--source", f"s3://{server.bucket}/dr1", "--json", *more]
             began = time.monotonic()
             done = subprocess.run(
@@ -50,16 +50,16 @@ def main(bench: Bench) -> None:
     bench.save("plan", results)
 
 
-def _finish(root: Path, server: object, pixels: object) -> None:
+def _finish(root: Path, keys: Sequence[str], pixels: Sequence[Pixel]) -> None:
     """Write what a finished fetch of these pixels leaves: redrock file, list and receipt; no pixel has a quasar."""
     from list_server import etag_of
 
     from qad.desi.layout import checksum_name, coadd_name, pixel_folder, pixel_key, redrock_name
     from qad.fetching.receipt import NO_ROWS, Entry, write_entries
 
-    sizes = {key: 1000 + number for number, key in enumerate(server.keys)}  # type: ignore[attr-defined]
+    sizes = {key: 1000 + number for number, key in enumerate(keys)}
     healpix = root / "raw/dr1/healpix"
-    for pixel in pixels:  # type: ignore[attr-defined]
+    for pixel in pixels:
         folder = pixel_folder(healpix, pixel)
         folder.mkdir(parents=True)
         entries = {}

@@ -101,7 +101,7 @@ def fetch(
     """Fetch a release's quasars: redrock files, and of the coadds the rows of quasars alone, verified.
 
     Whole files are checked by the release's SHA-256 lists, whole HDUs by their DATASUM, rows by the encrypted connection;
-    over plain HTTP rows are read until two answers agree. Nothing gets its name before.
+    over plain HTTP both are read until two answers agree. Nothing gets its name before.
     A second run fetches only what is missing or has changed, and goes on inside partial files.  A request that fails is
     repeated (fetch.retries: 8 times, waiting at most 52 s in all; all requests share a budget of 500 repeats).
     """

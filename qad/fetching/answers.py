@@ -22,7 +22,7 @@ _OF_OBJECT: dict[int, tuple[type[QadError], str]] = {
 
 
 def check_part(status: int, headers: Mapping[str, str], file: RemoteFile, start: int, stop: int) -> None:
-    """Raise unless the head of an answer is that of the range [start, stop) of the listed object.
+    """Raise unless the head of an answer, fields in lower case, is that of the range [start, stop) of the listed object.
 
     Raises
     ------
@@ -33,19 +33,19 @@ def check_part(status: int, headers: Mapping[str, str], file: RemoteFile, start:
     """
     if status != 206:
         raise TransientError(
-            f"the server answered {status} ({headers.get('Content-Type', 'no type')}) to a range request: "
+            f"the server answered {status} ({headers.get('content-type', 'no type')}) to a range request: "
             "is a proxy or login page in between?"
         )
     wanted = f"bytes {start}-{stop - 1}/{file.size}"
-    if headers.get("Content-Range") != wanted:
-        raise TransientError(f"the server sent {headers.get('Content-Range')!r} for {wanted!r}")
-    if headers.get("Content-Length") != str(stop - start):
+    if headers.get("content-range") != wanted:
+        raise TransientError(f"the server sent {headers.get('content-range')!r} for {wanted!r}")
+    if headers.get("content-length") != str(stop - start):
         raise TransientError(
-            f"the server announced {headers.get('Content-Length')} bytes for a range of {stop - start}"
+            f"the server announced {headers.get('content-length')} bytes for a range of {stop - start}"
         )
-    if headers.get("Content-Encoding", "identity") not in ("identity", "", "aws-chunked"):
-        raise TransientError(f"the server sent the range encoded as {headers.get('Content-Encoding')}")
-    etag = headers.get("ETag", "").strip('"')
+    if headers.get("content-encoding", "identity") not in ("identity", "", "aws-chunked"):
+        raise TransientError(f"the server sent the range encoded as {headers.get('content-encoding')}")
+    etag = headers.get("etag", "").strip('"')
     if etag != file.etag:
         raise ChangedError(f"the object changed at the source (ETag {etag or 'missing'} after {file.etag})")
 
@@ -56,8 +56,7 @@ def parsed_error(status: int, headers: Mapping[str, str], body: bytes) -> dict[s
     found = {
         name: (re.search(rf"<{name}>([^<]{{0,500}})</{name}>", text) or ("", ""))[1] for name in ("Code", "Message")
     }
-    kept = {name.lower(): value for name, value in headers.items()}
-    return {"Error": found, "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": kept}}
+    return {"Error": found, "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": dict(headers)}}
 
 
 def refusal(response: Any, url: str, key: str) -> QadError:

@@ -22,7 +22,6 @@ from qad.storage.atomic import check_space, storage_errors
 STOP_TICK_S = 0.2
 
 BUFFER_BYTES = 256 << 10
-HASH_BUFFER_BYTES = 1 << 20
 PROGRESS_BYTES = 64 << 10
 """An attempt that brought at least this much gives the retry budget back."""
 MAX_ROUNDS = 3
@@ -253,7 +252,7 @@ class _Filling:
                     if self._offset < segment.stop:  # whoever brought it has failed: see for ourselves
                         self._read(segment)
         finally:
-            lent.waiting.clear()
+            self._transfer.crew.withdraw(lent)
         return self._hashes
 
     def _take_up(self) -> None:

@@ -8,14 +8,13 @@ a sample of pixels says of the rest is a ratio estimate (Cochran 1977, Sampling 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qad.desi.datamodel import CAMERA_PIXELS, NDIAG
 from qad.desi.header import BLOCK
-from qad.fetching.choice import Choice, RedrockRows
 from qad.fetching.plan import PixelFiles
 from qad.fetching.targets import Targets
 from qad.work.units import Pixel
@@ -118,25 +117,6 @@ def sample_pixels(pixels: Sequence[PixelFiles], k: int) -> list[PixelFiles]:
     """Return up to `k` pixels, spread evenly: always the same ones."""
     n = min(k, len(pixels))
     return [pixels[int((i + 0.5) * len(pixels) / n)] for i in range(n)]
-
-
-def sample_quasars(
-    read_redrock: Callable[[PixelFiles], RedrockRows], choice: Choice, pixels: Sequence[PixelFiles], k: int
-) -> dict[Pixel, int]:
-    """Count the wanted rows of up to `k` pixels of a plan, for :func:`estimate`.
-
-    Parameters
-    ----------
-    read_redrock : callable
-        Fetches or reads the redrock file of a pixel.
-    choice : Choice
-    pixels : sequence of PixelFiles
-    k : int
-    """
-    return {
-        files.pixel: int(np.count_nonzero(choice.wanted(files.pixel, read_redrock(files))))
-        for files in sample_pixels(pixels, k)
-    }
 
 
 def count_listed(targets: Targets, pixels: Sequence[PixelFiles]) -> dict[Pixel, int] | None:

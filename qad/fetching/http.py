@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -34,7 +34,7 @@ class Answer:
     ----------
     status : int
     headers : mapping of str to str
-        Names are compared without regard to case.
+        By name in lower case.
     first_byte_s : float
         Seconds from the request to the head.
     """
@@ -76,14 +76,6 @@ class Answer:
         return n_bytes
 
 
-class Headers(dict[str, str]):
-    """The fields of a head, found without regard to case; of a field that stands twice the first counts."""
-
-    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
-        """Return a field, or `default`."""
-        return super().get(name.lower(), default)
-
-
 class _Generous:
     """A socket whose reader takes a small answer in one piece, head and body."""
 
@@ -101,8 +93,8 @@ class _Response(http.client.HTTPResponse):
     The standard library reads a head with its parser for mail, which takes longer than all else of a small answer.
     """
 
-    def __init__(self, sock: Any, *args: Any, **more: Any) -> None:
-        super().__init__(_Generous(sock), *args, **more)  # type: ignore[arg-type]
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(cast(socket.socket, _Generous(sock)), method="GET")
 
     def begin(self) -> None:
         """Read the head."""
@@ -114,10 +106,10 @@ class _Response(http.client.HTTPResponse):
         self.version = 10 if version.startswith("HTTP/1.0") else 11
         self.fields = self._fields()
         self.headers = self.msg = http.client.HTTPMessage()
-        self.chunked = self.fields.get("Transfer-Encoding").lower() == "chunked"
+        self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
         self.length = self._stated_length()
-        ends = self.fields.get("Connection").lower()
+        ends = self.fields.get("connection", "").lower()
         self.will_close = ends == "close" or (self.version == 10 and ends != "keep-alive") or self.length is None
 
     def _status_line(self) -> tuple[str, int, str]:
@@ -130,8 +122,9 @@ class _Response(http.client.HTTPResponse):
             raise http.client.BadStatusLine(line[:80])
         return version, int(status), reason.strip()
 
-    def _fields(self) -> Headers:
-        found = Headers()
+    def _fields(self) -> dict[str, str]:
+        """Return the fields by name in lower case; of a field that stands twice the first counts."""
+        found: dict[str, str] = {}
         for _ in range(MAX_FIELDS):
             line = self.fp.readline(MAX_LINE + 1)
             if len(line) > MAX_LINE:
@@ -143,7 +136,7 @@ class _Response(http.client.HTTPResponse):
         raise http.client.HTTPException(f"more than {MAX_FIELDS} header fields")
 
     def _stated_length(self) -> int | None:
-        text = self.fields.get("Content-Length")
+        text = self.fields.get("content-length", "")
         if self.chunked or not (text.isascii() and text.isdigit()):
             return 0 if self.status in (204, 304) else None
         return int(text)
@@ -258,7 +251,7 @@ def tls_context(authorities: str) -> ssl.SSLContext:
 def _exchange(sock: socket.socket, request: bytes) -> _Response:
     """Send a request and read the head of its answer."""
     sock.sendall(request)
-    response = _Response(sock, method="GET")
+    response = _Response(sock)
     try:
         response.begin()
     except BaseException:

@@ -55,7 +55,6 @@ class Line:
 
     def __init__(self, connections: int) -> None:
         self.connections = connections
-        self.slowed = 0
         lock = Lock()
         self._free, self._free_large, self._free_file = Condition(lock), Condition(lock), Condition(lock)
         self._limit = float(connections)
@@ -145,7 +144,6 @@ class Line:
             if now - self._slowed_at < 1:
                 return
             self._slowed_at = now
-            self.slowed += 1
             self._limit = max(1.0, self._limit / 2)
 
     def answered(self, first_byte_s: float, seconds: float, n_bytes: int) -> None:

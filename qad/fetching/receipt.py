@@ -60,7 +60,7 @@ class Entry:
         Of the bytes here.
     verified : str
         What vouched for them: ``sha256`` (the release's list), ``etag-md5``, ``datasum`` (every HDU), ``tls`` (headers
-        and whole HDUs by their checksums, rows by the encrypted connection), ``twice`` (rows read twice, over two
+        and whole HDUs by their checksums, rows by the encrypted connection), ``twice`` (over plain HTTP: ranges read twice, over two
         connections, with the same bytes); of a list whose ETag is no MD5 ``entries``: the files that it names agree
         with it; ``no-rows``: nothing in it is wanted, and it is not here.
     mtime_ns : int

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -132,8 +131,3 @@ def is_safe_key(key: str) -> bool:
         return False
     parts = key.split("/")
     return all(part not in ("", ".", "..") and len(part.encode()) <= MAX_NAME_BYTES for part in parts)
-
-
-def safe_files(files: Iterable[RemoteFile]) -> Iterator[RemoteFile]:
-    """Yield the files whose keys can become paths."""
-    return (file for file in files if is_safe_key(file.key))

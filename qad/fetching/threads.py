@@ -51,12 +51,6 @@ class Crew:
         self._changed = Condition()
         self._urgent: deque[Group] = deque()
         self._patient: deque[Group] = deque()
-        self._idle = 0
-
-    @property
-    def idle(self) -> int:
-        """Threads that wait for something to do."""
-        return self._idle
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Do all tasks, with whoever has a free hand; other threads prefer them to new items.
@@ -66,15 +60,9 @@ class Crew:
         Exception
             The first that a task raises, when no task of the group is in work any more.
         """
-        self.finish(self._share(tasks, self._urgent))
-
-    def lend(self, tasks: Sequence[Task]) -> Group:
-        """Offer tasks to threads that have nothing else to do; :meth:`finish` does what nobody took."""
-        return self._share(tasks, self._patient)
-
-    def finish(self, group: Group) -> None:
-        """Return when every task of a group is done, working meanwhile: on older urgent groups first."""
+        group = self._share(tasks, self._urgent)
         while group.n_left:
+            # older groups first: what is begun is finished before more is begun
             if self._do_one(self._urgent) or self._do(group):
                 continue
             with self._changed:
@@ -85,15 +73,24 @@ class Crew:
         if group.error is not None:
             raise group.error
 
+    def lend(self, tasks: Sequence[Task]) -> Group:
+        """Offer tasks to threads that have nothing else to do, until :meth:`withdraw`."""
+        return self._share(tasks, self._patient)
+
+    def withdraw(self, group: Group) -> None:
+        """Take back the lent tasks that nobody has begun."""
+        group.waiting.clear()
+        with self._changed:
+            if group in self._patient:
+                self._patient.remove(group)
+
     def help(self, wanted: Callable[[], bool]) -> None:
         """Work on whatever is shared, and wait for more, as long as `wanted` says."""
         while not self._stop.is_set() and wanted():
             if self._do_one(self._urgent) or self._do_one(self._patient):
                 continue
             with self._changed:
-                self._idle += 1
                 self._changed.wait(TICK_S)
-                self._idle -= 1
 
     def help_once(self) -> bool:
         """Do one urgent task, if there is one."""

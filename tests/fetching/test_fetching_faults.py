@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from made_release import SMALL, write_list, write_pixel
 from s3server import BUCKET, KEY, SECRET, Exchange, FaultProxy, S3Server, tree_bytes
+from spoil import cut, denied, gone, internal_error, login_page, slow_down, stall
 
 import qad
 from qad.desi.layout import checksum_name, coadd_name, pixel_folder, redrock_name
@@ -50,14 +51,6 @@ def published(release: Path) -> dict[str, bytes]:
     return tree_bytes(release / "spectro/redux/iron/healpix")
 
 
-def cut(found: Exchange) -> None:
-    found.cut_at = len(found.body) * 2 // 5
-
-
-def stall(found: Exchange) -> None:
-    found.stall_at = len(found.body) // 2
-
-
 def stall_before_the_body(found: Exchange) -> None:
     found.stall_at = 0
 
@@ -87,31 +80,6 @@ def other_range(found: Exchange) -> None:
     first, last = found.range
     size = {k.lower(): v for k, v in found.headers}["content-range"].rpartition("/")[2]
     found.set_header("Content-Range", f"bytes {first + 1}-{last + 1}/{size}")
-
-
-def slow_down(found: Exchange) -> None:
-    body = (
-        b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-    )
-    found.replace(503, "Slow Down", body, "application/xml", Retry_After="0.2")
-
-
-def internal_error(found: Exchange) -> None:
-    found.replace(500, "Internal Server Error", b"", "text/plain")
-
-
-def login_page(found: Exchange) -> None:
-    found.replace(200, "OK", b"<html><body>Please log in to the hotel's network.</body></html>", "text/html")
-
-
-def denied(found: Exchange) -> None:
-    body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-    found.replace(403, "Forbidden", body, "application/xml")
-
-
-def gone(found: Exchange) -> None:
-    body = b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code><Message>gone</Message></Error>"
-    found.replace(404, "Not Found", body, "application/xml")
 
 
 PASSING = [

@@ -19,7 +19,7 @@ from qad.desi.layout import checksum_name, coadd_name, pixel_folder, redrock_nam
 from qad.desi.redrock import read_redshifts
 from qad.errors import InputError, ServiceError
 from qad.fetching.choice import ByClass, RedrockRows
-from qad.fetching.estimate import count_targets, estimate, rows_bytes, sample_pixels, sample_quasars
+from qad.fetching.estimate import count_targets, estimate, rows_bytes, sample_pixels
 from qad.fetching.line import Line
 from qad.fetching.listing import _parse, quicken_listings
 from qad.fetching.local import LocalSource
@@ -315,7 +315,10 @@ def test_real_coadds_tell_their_rows(real_release: Path) -> None:
 
 
 def test_counts_of_every_pixel_give_the_bytes_of_each_mode(simulated: Path, simulated_plan: Plan) -> None:
-    counts = sample_quasars(lambda files: redrock_rows(simulated, files), ByClass(), simulated_plan.pixels, 100)
+    counts = {
+        files.pixel: int(ByClass().wanted(files.pixel, redrock_rows(simulated, files)).sum())
+        for files in sample_pixels(simulated_plan.pixels, 100)
+    }
     found = estimate(simulated_plan.pixels, counts)
     assert found.files.value == sum(file.size for files in simulated_plan.pixels for file in files.all)
     assert found.n_wanted is not None
