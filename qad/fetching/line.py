@@ -62,7 +62,7 @@ class Line:
         self._slowed_at = 0.0
         self._most_large = max(1, connections // LARGE_SHARE)
         self._large = min(FIRST_LARGE, self._most_large)
-        self._n_files = 0
+        self._n_files = self._n_waiting = self._n_parts = 0
         self._measured = Lock()
         self._latency_s = float("inf")
         self._rate = FIRST_RATE
@@ -126,9 +126,13 @@ class Line:
             yield
             return
         with self._free_file:
-            while self._n_files >= self._large:
-                self._free_file.wait(TICK_S)
-                check()
+            self._n_waiting += 1
+            try:
+                while self._n_files >= self._large:
+                    self._free_file.wait(TICK_S)
+                    check()
+            finally:
+                self._n_waiting -= 1
             self._n_files += 1
         try:
             yield
@@ -136,6 +140,22 @@ class Line:
             with self._free_file:
                 self._n_files -= 1
                 self._free_file.notify()
+
+    @contextmanager
+    def spare(self) -> Iterator[bool]:
+        """Hold the right to bring a part of a large file that another thread is fetching; yields whether there is one.
+
+        A part is written twice, first aside and then to its place: it is worth that only where the files in work, each
+        read by its own thread, are too few to fill the line.
+        """
+        with self._free:
+            given = not self._n_waiting and self._n_files + self._n_parts < self._large
+            self._n_parts += given
+        try:
+            yield given
+        finally:
+            with self._free:
+                self._n_parts -= given
 
     def slow_down(self) -> None:
         """Take the server at its word: half as many requests, at most once a second."""

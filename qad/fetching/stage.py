@@ -95,7 +95,7 @@ def fetch(config: Config, options: RunOptions) -> StageResult:
             order.choice,
         )
         transfer = Transfer(
-            source, patience, line, Crew(patience.stop), settings.part_mib << 20, settings.resume, Meter()
+            source, patience, line, Crew(patience.stop, line.spare), settings.part_mib << 20, settings.resume, Meter()
         )
         work = _Work(order, plan, target, transfer, options)
         if options.dry_run:

@@ -6,6 +6,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from threading import Condition, Event, Lock, Thread
 from typing import Generic, NamedTuple, TypeVar
 
@@ -44,10 +45,13 @@ class Crew:
     ----------
     stop : Event
         Ends every wait.
+    spare : callable
+        A context in which a lent task may be done, if it yields True.
     """
 
-    def __init__(self, stop: Event) -> None:
+    def __init__(self, stop: Event, spare: Callable[[], AbstractContextManager[bool]]) -> None:
         self._stop = stop
+        self._spare = spare
         self._changed = Condition()
         self._urgent: deque[Group] = deque()
         self._patient: deque[Group] = deque()
@@ -87,7 +91,7 @@ class Crew:
     def help(self, wanted: Callable[[], bool]) -> None:
         """Work on whatever is shared, and wait for more, as long as `wanted` says."""
         while not self._stop.is_set() and wanted():
-            if self._do_one(self._urgent) or self._do_one(self._patient):
+            if self._do_one(self._urgent) or self._do_lent():
                 continue
             with self._changed:
                 self._changed.wait(TICK_S)
@@ -100,6 +104,12 @@ class Crew:
         """Let every waiting thread look again."""
         with self._changed:
             self._changed.notify_all()
+
+    def _do_lent(self) -> bool:
+        if not self._patient:
+            return False
+        with self._spare() as may:
+            return may and self._do_one(self._patient)
 
     def _share(self, tasks: Sequence[Task], where: deque[Group]) -> Group:
         group = Group(tasks)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qad.fetching.line import LARGE_BYTES, LARGE_FILE_BYTES, LARGE_SHARE, MAX_GAP_BYTES, Line
+from qad.fetching.line import FIRST_LARGE, LARGE_BYTES, LARGE_FILE_BYTES, LARGE_SHARE, MAX_GAP_BYTES, Line
 from qad.fetching.retry import StoppedError
 
 ANSWERS = st.lists(
@@ -173,3 +173,16 @@ def test_an_error_inside_gives_the_place_back() -> None:
         with pytest.raises(ValueError, match="x"), line.slot(1, never), line.file(LARGE_FILE_BYTES, never):
             raise ValueError("x")
     assert line.in_flight == 0
+
+
+def test_parts_of_a_large_file_are_lent_only_where_the_files_in_work_leave_room() -> None:
+    line = Line(64)
+    with ExitStack() as files:
+        for _ in range(FIRST_LARGE - 1):
+            files.enter_context(line.file(LARGE_FILE_BYTES, never))
+        with line.spare() as first, line.spare() as second:
+            assert (first, second) == (True, False)
+        with line.file(LARGE_FILE_BYTES, never), line.spare() as may:
+            assert not may
+    with line.spare() as may:
+        assert may
