@@ -60,7 +60,10 @@ class Fetch(Section):
     region: str = Field("us-west-2", description="region of the bucket")
     anonymous: bool = Field(True, description="send unsigned requests, as a public bucket takes them")
     connections: int = Field(
-        64, ge=1, le=256, description="requests under way at once; of large ones a quarter as many at most"
+        128, ge=1, le=1024, description="requests under way at once; of large ones a quarter as many at most"
+    )
+    processes: int = Field(
+        0, ge=0, le=64, description="processes that share the pixels and the connections; 0: as suits the work"
     )
     part_mib: int = Field(16, ge=1, le=1024, description="longest range request of a whole file, MiB")
     retries: int = Field(

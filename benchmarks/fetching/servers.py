@@ -99,10 +99,14 @@ class Listing:
             def log_message(self, *_: Any) -> None:
                 pass
 
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 256  # with the usual 5 some connections wait a second for their next try
+
         self._root = root
-        self._keys: dict[str, list[str]] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._items: dict[str, str] = {}
+        self._keys = {folder.name: self._list(folder) for folder in root.iterdir() if folder.is_dir()}
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -133,12 +137,7 @@ class Listing:
 
     def _entries(self, bucket: str, prefix: str, delimiter: str, after: str) -> Iterator[str]:
         """Yield keys and, with a delimiter at their end, common prefixes, in order."""
-        if bucket not in self._keys:
-            folder = self._root / bucket
-            files = (path for path in folder.rglob("*") if path.is_file())
-            self._keys[bucket] = sorted(path.relative_to(folder).as_posix() for path in files)
-        keys = self._keys[bucket]
-        last = after
+        keys, last = self._keys.get(bucket, []), after
         for key in keys[bisect.bisect_left(keys, prefix) :]:
             if not key.startswith(prefix):
                 return
@@ -148,18 +147,27 @@ class Listing:
                 last = name
                 yield name
 
+    def _list(self, folder: Path) -> list[str]:
+        """Return the keys of a bucket, and keep what a listing tells of each."""
+        keys = []
+        for path in folder.rglob("*"):
+            if path.is_file():
+                keys.append(path.relative_to(folder).as_posix())
+                status = path.stat()
+                when = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(status.st_mtime))
+                self._items[f"{folder.name}/{keys[-1]}"] = (
+                    f"<LastModified>{when}</LastModified>"
+                    f"<ETag>&quot;{int(status.st_mtime):x}-{status.st_size:x}&quot;</ETag>"
+                    f"<Size>{status.st_size}</Size><StorageClass>STANDARD</StorageClass>"
+                )
+        return sorted(keys)
+
     def _item(self, bucket: str, name: str, coded: bool) -> str:
         shown = escape(quote(name) if coded else name)
-        path = self._root / bucket / name
-        if not path.is_file():
+        item = self._items.get(f"{bucket}/{name}")
+        if item is None:
             return f"<CommonPrefixes><Prefix>{shown}</Prefix></CommonPrefixes>"
-        status = path.stat()
-        when = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(status.st_mtime))
-        etag = f"&quot;{int(status.st_mtime):x}-{status.st_size:x}&quot;"
-        return (
-            f"<Contents><Key>{shown}</Key><LastModified>{when}</LastModified><ETag>{etag}</ETag>"
-            f"<Size>{status.st_size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
-        )
+        return f"<Contents><Key>{shown}</Key>{item}</Contents>"
 
 
 @contextmanager

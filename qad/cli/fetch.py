@@ -30,7 +30,8 @@ EXAMPLES = (
 
 SHOWN_NAMES = 10
 _JOBS = Annotated[
-    int, typer.Option("--jobs", "-j", min=0, metavar="N", help="Requests under way; 0: as fetch.connections says (64).")
+    int,
+    typer.Option("--jobs", "-j", min=0, metavar="N", help="Requests under way; 0: as fetch.connections says (128)."),
 ]
 _VERIFY = Annotated[bool, typer.Option("--verify", help="Read local files again, and fetch damaged ones.")]
 SHARED: dict[str, Any] = {**STAGE, "jobs": _JOBS, "verify": _VERIFY}

@@ -75,7 +75,7 @@ def refusal(response: Any, url: str, key: str) -> QadError:
     code, status = str(details.get("Code", "")), int(meta.get("HTTPStatusCode", 0))
     if status >= 500 or status == 429 or code in _BUSY:
         return TransientError(f"the server answered {status} {code}".strip(), retry_after(meta), status in (429, 503))
-    of_source = _refusal_of_source(status, code)
+    of_source = _refusal_of_source(status, code, str(details.get("Message", "")))
     if of_source:
         return InputError(url, of_source)
     if key and status in _OF_OBJECT:
@@ -87,11 +87,13 @@ def refusal(response: Any, url: str, key: str) -> QadError:
     return TransientError(f"the server answered {status} {code}: {details.get('Message', '')}".rstrip(": "))
 
 
-def _refusal_of_source(status: int, code: str) -> str:
+def _refusal_of_source(status: int, code: str, message: str) -> str:
     """Return why nothing of this source can be had, or empty."""
     if code == "NoSuchBucket":
         return "there is no such bucket; check --source and --endpoint-url"
-    if code in _CLOCK:
+    # of a signature in the query AWS says no more than that it has expired, or that its date is wrong
+    is_dated = code == "AuthorizationQueryParametersError" and "Date" in message
+    if code in _CLOCK or is_dated or (code == "AccessDenied" and "expired" in message):
         return "the server refuses the time of the request: is this computer's clock right?"
     if code in _KEYS:
         return f"the server refuses these credentials ({code}); try --no-sign-request"

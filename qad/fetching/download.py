@@ -11,12 +11,12 @@ from pathlib import Path
 from threading import Event, Lock, local
 
 from qad.fetching.checksums import MismatchError
+from qad.fetching.crew import Crew
 from qad.fetching.line import Line
 from qad.fetching.partial import SUFFIX, Buffer, Partial, open_partial, partial_path, remove_partials
 from qad.fetching.receipt import regular_status
 from qad.fetching.retry import Patience
 from qad.fetching.source import DeniedError, Readable, RemoteFile, Source, SourceError, TransientError
-from qad.fetching.threads import Crew
 from qad.storage.atomic import check_space, storage_errors
 
 STOP_TICK_S = 0.2

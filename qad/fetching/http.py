@@ -1,7 +1,7 @@
 """Kept-alive HTTP connections to one server: what moves the bytes.
 
-boto3 finds the endpoint, the credentials and the listings; a body comes by :mod:`http.client`, which takes a seventh of
-boto3's time for a small range (``benchmarks/fetch.py clients``).  Nothing is followed, repeated or decoded here.
+boto3 finds the endpoint and the credentials; all else is asked by :mod:`http.client`, which takes a seventh of boto3's
+time for a small range (``benchmarks/fetch.py clients``).  Nothing is followed, repeated or decoded here.
 """
 
 from __future__ import annotations
@@ -74,6 +74,22 @@ class Answer:
         if self._left is not None:
             self._left -= n_bytes
         return n_bytes
+
+    def read(self, most: int) -> bytes:
+        """Return the whole body, however it is coded on the way.
+
+        Raises
+        ------
+        http.client.HTTPException
+            If it has more than `most` bytes, or ends early.
+        """
+        data = self._response.read(most + 1)
+        if len(data) > most:
+            raise http.client.HTTPException(f"an answer of more than {most:,} bytes")
+        if self._left is not None and len(data) < self._left:
+            raise http.client.IncompleteRead(data, self._left - len(data))
+        self._left = 0
+        return data
 
 
 class _Generous:
@@ -157,7 +173,7 @@ class Connections:
 
     def __init__(self, url: str, timeout_s: float, context: ssl.SSLContext) -> None:
         self._url = urlsplit(url)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._context = context
         self._idle: deque[http.client.HTTPConnection] = deque()
         host = self._url.hostname or ""
@@ -213,7 +229,7 @@ class Connections:
         if self.is_encrypted:
             make, more = http.client.HTTPSConnection, {"context": self._context}
         port = place.port or (443 if place.scheme == "https" else 80)
-        connection = make(place.hostname or "", port, timeout=min(CONNECT_TIMEOUT_S, self._timeout_s), **more)
+        connection = make(place.hostname or "", port, timeout=min(CONNECT_TIMEOUT_S, self.timeout_s), **more)
         if self._proxy.hostname and self.is_encrypted:
             connection.set_tunnel(self._url.hostname or "", self._url.port or 443, _permit(self._proxy))
         try:
@@ -221,7 +237,7 @@ class Connections:
         except BaseException:
             connection.close()
             raise
-        connection.sock.settimeout(self._timeout_s)
+        connection.sock.settimeout(self.timeout_s)
         return connection
 
 

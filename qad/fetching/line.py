@@ -71,6 +71,15 @@ class Line:
         self._spent_s = 0.0
         self._n_full = 0
 
+    def share(self, n_processes: int) -> int:
+        """Leave the other processes their part of the connections, and return how many that are of each."""
+        self.connections = max(1, self.connections // n_processes)
+        self._rate /= n_processes
+        self._limit = min(self._limit, float(self.connections))
+        self._most_large = max(1, self.connections // LARGE_SHARE)
+        self._large = min(self._large, self._most_large)
+        return self.connections
+
     @property
     def in_flight(self) -> int:
         """Requests under way."""

@@ -6,11 +6,14 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
 from qad.errors import InputError
-from qad.fetching.source import ChangedError, MissingError, RemoteFile, SourceError, Transport, is_safe_key
+from qad.fetching.line import Line
+from qad.fetching.retry import Patience
+from qad.fetching.source import ChangedError, MissingError, RemoteFile, Reopen, SourceError, Transport, is_safe_key
 
 
 class LocalSource:
@@ -35,6 +38,10 @@ class LocalSource:
     def below(self, prefix: str) -> LocalSource:
         """Return the source rooted at `prefix`."""
         return LocalSource(self._root / prefix, self._boundary)
+
+    def reopen(self) -> Reopen:
+        """Return what opens the folder in another process."""
+        return partial(_reopen, self._root, self._boundary)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names of the folders directly in `prefix`, sorted."""
@@ -107,6 +114,10 @@ class LocalSource:
             return Path(entry.path).resolve(strict=True).is_relative_to(self._boundary)
         except (OSError, RuntimeError):  # a dangling link, or a loop
             return False
+
+
+def _reopen(root: Path, boundary: Path, _patience: Patience, _line: Line) -> LocalSource:
+    return LocalSource(root, boundary)
 
 
 class _Window:

@@ -30,6 +30,18 @@ EARNED = 0.1
 Value = TypeVar("Value")
 
 
+@dataclass
+class Budget:
+    """How many repeats are left to all requests; ``multiprocessing`` has its like for several processes.
+
+    Attributes
+    ----------
+    value : float
+    """
+
+    value: float = BUDGET
+
+
 class StoppedError(QadError):
     """Another thread, or a person, asked to stop."""
 
@@ -48,6 +60,8 @@ class Patience:
         Set by whoever wants every thread to end.
     is_up : callable
         Asks the service whether it is up; the source sets it.
+    budget : Budget
+        Repeats that are left.
     repeated : int
         Requests that had to be repeated so far.
     """
@@ -56,21 +70,21 @@ class Patience:
     service: str
     stop: Event = field(default_factory=Event)
     is_up: Callable[[], bool] = field(default=lambda: False)
+    budget: Budget = field(default_factory=Budget)
     repeated: int = field(default=0, init=False)
-    _budget: float = field(default=BUDGET, init=False)
     _answered_at: float = field(default=-1.0, init=False)
     _random: random.Random = field(default_factory=random.Random, init=False)
 
     def answered(self) -> None:
         """Note that the service gave a good answer: it is up, and a failure is that of one object."""
         self._answered_at = time.monotonic()
-        self._budget = min(BUDGET, self._budget + EARNED)
+        self.budget.value = min(BUDGET, self.budget.value + EARNED)
 
     def spend(self) -> bool:
         """Take one repeat from the budget of all requests; False if it is used up."""
-        if self._budget < 1:
+        if self.budget.value < 1:
             return False
-        self._budget -= 1
+        self.budget.value -= 1
         return True
 
     def answered_since(self, moment: float) -> bool:

@@ -11,11 +11,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from qad.errors import QadError
+
+if TYPE_CHECKING:
+    from qad.fetching.line import Line
+    from qad.fetching.retry import Patience
 
 MAX_KEY_BYTES = 1024
 """Longest object key that S3 allows (UTF-8 bytes)."""
@@ -120,8 +125,14 @@ class Source(Protocol):
     def refused(self) -> int:
         """How many hostile names the listings held."""
 
+    def reopen(self) -> Reopen:
+        """Return what opens the same source in another process; it can be pickled."""
+
     def close(self) -> None:
         """Give back connections."""
+
+
+Reopen = Callable[["Patience", "Line"], Source]
 
 
 def is_safe_key(key: str) -> bool:

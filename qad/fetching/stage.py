@@ -17,8 +17,10 @@ from typing import Any, TypeVar, cast
 from qad.config import Config
 from qad.desi.layout import RELEASES, locate_healpix, pixel_folder
 from qad.errors import ConfigError
+from qad.fetching.crew import Crew
 from qad.fetching.download import Meter, Transfer
 from qad.fetching.estimate import count_targets, hdus_bytes, rows_bytes
+from qad.fetching.fleet import Fleet, count_processes
 from qad.fetching.line import Line
 from qad.fetching.local import LocalSource
 from qad.fetching.look import look_ahead, looking_threads
@@ -30,7 +32,7 @@ from qad.fetching.receipt import regular_status
 from qad.fetching.retry import Patience
 from qad.fetching.source import Source
 from qad.fetching.targets import Tally
-from qad.fetching.threads import Crew, run_threads
+from qad.fetching.threads import Done, run_threads
 from qad.results import BYTES, Failure, RunOptions, StageResult, format_bytes
 
 LOCAL_THREADS = 8
@@ -82,7 +84,12 @@ def fetch(config: Config, options: RunOptions) -> StageResult:
     line = Line(options.jobs or (settings.connections if "://" in url else LOCAL_THREADS))
     options.progress.note(f"listing {url}")
     source = _in_thread(lambda: _open(config, url, patience, line), patience)
+    crew = Crew(patience.stop, line.spare)
+    transfer = Transfer(source, patience, line, crew, settings.part_mib << 20, settings.resume, Meter())
+    fleet = Fleet(transfer)
     try:
+        if not (options.dry_run or source.transport == "disk"):
+            fleet.build(settings.processes or count_processes(settings.mode, line.connections))
         order = _in_thread(lambda: read_order(settings, source, patience), patience)
         plan = _in_thread(lambda: make_plan(source, order.wanted, patience, line.connections), patience)
         target = Target(
@@ -94,15 +101,13 @@ def fetch(config: Config, options: RunOptions) -> StageResult:
             settings.resolution,
             order.choice,
         )
-        transfer = Transfer(
-            source, patience, line, Crew(patience.stop, line.spare), settings.part_mib << 20, settings.resume, Meter()
-        )
-        work = _Work(order, plan, target, transfer, options)
+        work = _Work(order, plan, target, transfer, fleet, options, settings.processes)
         if options.dry_run:
             return work.look()
         remember(config.workspace, settings.release, source.url, settings.mode, plan.pixels)
         return work.do()
     finally:
+        fleet.close()
         source.close()
 
 
@@ -149,7 +154,9 @@ class _Work:
     plan: Plan
     target: Target
     transfer: Transfer
+    fleet: Fleet
     options: RunOptions
+    n_processes: int
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
 
@@ -182,9 +189,7 @@ class _Work:
         self.failures = list(self.plan.failures)
         tally = Tally(self.order.targets, self.order.wanted) if self.order.targets is not None else None
         left = self._settle(shown, tally)
-        work = partial(fetch_pixel, self.transfer, self.target)
-        stop, n_threads = self.transfer.patience.stop, self.transfer.line.connections
-        for done in run_threads(work, left, n_threads, stop, shown.tick, self.transfer.crew):
+        for done in self._run(left, shown):
             name = str(done.item.pixel)
             shown.pixel_done(done.item)
             if done.error is None and done.value is not None:
@@ -203,6 +208,16 @@ class _Work:
             counts["targets.missing"] = len(missing)
             more["targets_missing"] = [tally.name(index) for index in missing[:SHOWN_TARGETS]]
         return self._result(self.counts["done"], self.counts["skipped"], self.failures, counts, more)
+
+    def _run(self, left: list[PixelFiles], shown: _Shown) -> Iterator[Done[PixelFiles, PixelResult]]:
+        """Fetch pixels on the threads of this process and, where that is worth its start, of others."""
+        transfer = self.transfer
+        if transfer.source.transport != "disk":
+            suitable = count_processes(self.target.mode, transfer.line.connections, left)
+            self.fleet.launch(self.target, self.n_processes or suitable)
+        work = partial(fetch_pixel, transfer, self.target)
+        stop, n_threads = transfer.patience.stop, transfer.line.connections
+        return run_threads(work, left, n_threads, stop, shown.tick, transfer.crew, self.fleet.ships)
 
     def _settle(self, shown: _Shown, tally: Tally | None) -> list[PixelFiles]:
         """Pass over the pixels in which nothing is to do, and return the others.
@@ -250,7 +265,7 @@ class _Work:
             "bytes_whole": self.counts["bytes_whole"],
             "bytes_resumed": meter.resumed,
             "bytes_skipped": meter.kept,
-            "requests_repeated": self.transfer.patience.repeated,
+            "requests_repeated": self.fleet.repeated,
             "keys_refused": self.transfer.source.refused,
             **self._target_counts(),
             **{name: n for name, n in sorted(self.counts.items()) if name.startswith("verified.")},
@@ -332,9 +347,9 @@ class _Shown:
         return self.expected * handled / self._expected_of_done
 
     def _state(self) -> str:
-        transfer, n_pixels = self._work.transfer, len(self._work.plan.pixels)
-        words = [f"{self._pixels_done}/{n_pixels} pixels", f"{transfer.line.in_flight} requests"]
-        words += [f"{transfer.patience.repeated} repeated"] if transfer.patience.repeated else []
+        fleet, n_pixels = self._work.fleet, len(self._work.plan.pixels)
+        words = [f"{self._pixels_done}/{n_pixels} pixels", f"{fleet.in_flight} requests"]
+        words += [f"{fleet.repeated} repeated"] if fleet.repeated else []
         words += [f"{len(self._work.failures)} failed"] if self._work.failures else []
         return ", ".join(words)
 
@@ -363,7 +378,7 @@ def _calm_collector() -> Iterator[None]:
 
 def _in_thread(work: Callable[[], Value], patience: Patience) -> Value:
     """Run work that talks to the network where a signal's exception cannot get lost in a library."""
-    (done,) = run_threads(lambda _: work(), [None], 1, patience.stop)
+    (done,) = run_threads(lambda _: work(), [0], 1, patience.stop)
     if done.error is not None:
         raise done.error
     return cast(Value, done.value)

@@ -6,19 +6,22 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from threading import Condition, Event, Lock, Thread
-from typing import Generic, NamedTuple, TypeVar
+from threading import Event, Lock, Thread
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from qad.errors import ConfigError, Interrupted, QadError, ServiceError, StorageError
+from qad.fetching.crew import TICK_S, Crew
 from qad.fetching.retry import StoppedError
 
-TICK_S = 0.2
 STOP_WAIT_S = 0.5
 """How long to wait for threads to end; one that hangs in a read is left behind: it cannot give a file its name any more."""
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+Take = Callable[[], Item | None]
+"""Gives the next item, or None where there is none at the moment."""
+Give = Callable[[Item, Value | None, BaseException | None], None]
+"""Takes what became of an item: its value, or the error."""
 
 FATAL = (StorageError, ServiceError, ConfigError, Interrupted, StoppedError)
 """No other unit would fare better."""
@@ -32,138 +35,43 @@ class Done(NamedTuple, Generic[Item, Value]):
     error: QadError | None = None
 
 
-Task = Callable[[], None]
+class Mate(Protocol[Item]):
+    """Another process that takes items and gives what becomes of them."""
+
+    def serve(self, take: Take[Item], give: Give[Item, Any]) -> None:
+        """Hand it items as it asks for them, until it ends; what it had in hand then has failed."""
+
+    def end(self, at_once: bool) -> None:
+        """Tell it to end, unless `at_once` with time to put away what it has in hand."""
+
+    def wait(self, seconds: float) -> None:
+        """See it end."""
 
 
-class Crew:
-    """Small tasks of the items in work, which every thread with a free hand takes part in.
+class Shares(Generic[Item]):
+    """Items dealt out to several parties; who has done his share takes of the others'.
 
-    An item's thread shares the ranges that it needs and works on them too; the others help.  So a single large item
-    fills the line, and many threads do not need many items in work.
-
-    Parameters
-    ----------
-    stop : Event
-        Ends every wait.
-    spare : callable
-        A context in which a lent task may be done, if it yields True.
+    A party that has not begun yet is left its share: it takes longer to start a process than to take every item there is.
     """
 
-    def __init__(self, stop: Event, spare: Callable[[], AbstractContextManager[bool]]) -> None:
-        self._stop = stop
-        self._spare = spare
-        self._changed = Condition()
-        self._urgent: deque[Group] = deque()
-        self._patient: deque[Group] = deque()
-
-    def run(self, tasks: Sequence[Task]) -> None:
-        """Do all tasks, with whoever has a free hand; other threads prefer them to new items.
-
-        Raises
-        ------
-        Exception
-            The first that a task raises, when no task of the group is in work any more.
-        """
-        group = self._share(tasks, self._urgent)
-        while group.n_left:
-            # older groups first: what is begun is finished before more is begun
-            if self._do_one(self._urgent) or self._do(group):
-                continue
-            with self._changed:
-                if group.n_left:
-                    self._changed.wait(TICK_S)
-            if self._stop.is_set():
-                raise StoppedError("stopped")
-        if group.error is not None:
-            raise group.error
-
-    def lend(self, tasks: Sequence[Task]) -> Group:
-        """Offer tasks to threads that have nothing else to do, until :meth:`withdraw`."""
-        return self._share(tasks, self._patient)
-
-    def withdraw(self, group: Group) -> None:
-        """Take back the lent tasks that nobody has begun."""
-        group.waiting.clear()
-        with self._changed:
-            if group in self._patient:
-                self._patient.remove(group)
-
-    def help(self, wanted: Callable[[], bool]) -> None:
-        """Work on whatever is shared, and wait for more, as long as `wanted` says."""
-        while not self._stop.is_set() and wanted():
-            if self._do_one(self._urgent) or self._do_lent():
-                continue
-            with self._changed:
-                self._changed.wait(TICK_S)
-
-    def help_once(self) -> bool:
-        """Do one urgent task, if there is one."""
-        return self._do_one(self._urgent)
-
-    def wake(self) -> None:
-        """Let every waiting thread look again."""
-        with self._changed:
-            self._changed.notify_all()
-
-    def _do_lent(self) -> bool:
-        if not self._patient:
-            return False
-        with self._spare() as may:
-            return may and self._do_one(self._patient)
-
-    def _share(self, tasks: Sequence[Task], where: deque[Group]) -> Group:
-        group = Group(tasks)
-        if tasks:
-            with self._changed:
-                where.append(group)
-                self._changed.notify(len(tasks))
-        return group
-
-    def _do_one(self, groups: deque[Group]) -> bool:
-        """Do a task of the oldest group that has one nobody has begun."""
-        while groups:
-            try:
-                group = groups[0]
-            except IndexError:
-                return False
-            if self._do(group):
-                return True
-            with self._changed:
-                if groups and groups[0] is group:
-                    groups.popleft()
-        return False
-
-    def _do(self, group: Group) -> bool:
-        """Do a task of a group that nobody has begun, if there is one."""
-        try:
-            task = group.waiting.popleft()
-        except IndexError:
-            return False
-        try:
-            if group.error is None:
-                task()
-        except BaseException as error:  # noqa: BLE001 - handed to the group's own thread, which judges it
-            group.error = group.error or error
-        finally:
-            if group.count_down():
-                self.wake()
-        return True
-
-
-class Group:
-    """Tasks that one thread waits for; those that nobody has begun are in `waiting`."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.waiting = deque(tasks)
-        self.n_left = len(self.waiting)
-        self.error: BaseException | None = None
+    def __init__(self, items: Sequence[Item], n_parties: int) -> None:
+        self._of = [deque(items[party::n_parties]) for party in range(n_parties)]
+        self._open = {0}
         self._lock = Lock()
 
-    def count_down(self) -> bool:
-        """Note that a task is done, and return whether it was the last."""
+    def take(self, party: int) -> Item | None:
+        """Return the party's next item, else another's last one, else None."""
         with self._lock:
-            self.n_left -= 1
-            return not self.n_left
+            self._open.add(party)
+            if self._of[party]:
+                return self._of[party].popleft()
+            richest = max((self._of[other] for other in self._open), key=len)
+            return richest.pop() if richest else None
+
+    def leave(self, party: int) -> None:
+        """Let the others have what is left of a party's share."""
+        with self._lock:
+            self._open.add(party)
 
 
 def run_threads(
@@ -173,6 +81,7 @@ def run_threads(
     stop: Event,
     tick: Callable[[], None] = lambda: None,
     crew: Crew | None = None,
+    mates: Sequence[Mate[Item]] = (),
 ) -> Iterator[Done[Item, Value]]:
     """Yield what becomes of each item, in the order of completion.
 
@@ -181,6 +90,7 @@ def run_threads(
     work : callable
         Looks at `stop` often and raises when it is set.
     items : sequence
+        None of them is None.
     n_threads : int
     stop : Event
         Set on a fatal error, a signal, or when the caller stops iterating.
@@ -188,6 +98,8 @@ def run_threads(
         Called in this thread a few times a second.
     crew : Crew, optional
         Through it the threads help each other: all of them run, however few the items are.
+    mates : sequence of Mate
+        Processes that share the items with these threads.
 
     Raises
     ------
@@ -201,29 +113,24 @@ def run_threads(
     The main thread only waits: a signal's exception raised inside a library would be taken for a network error and
     retried.  The threads are daemons, because one that is stuck in a read must not hold up the end of the process.
     """
-    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    for item in items:
-        waiting.put(item)
+    shares = Shares(items, 1 + len(mates))
     results: queue.SimpleQueue[tuple[Item, Value | None, BaseException | None]] = queue.SimpleQueue()
-    finished = False
+    ended = Event()
 
-    def labour() -> None:
-        while not stop.is_set():
-            if crew is not None and crew.help_once():
-                continue
-            try:
-                item = waiting.get_nowait()
-            except queue.Empty:
-                break
-            try:
-                results.put((item, work(item), None))
-            except BaseException as error:  # noqa: BLE001 - every error is handed to the main thread, which judges it
-                results.put((item, None, error))
-        if crew is not None:
-            crew.help(lambda: not finished)
+    def give(item: Item, value: Value | None, error: BaseException | None) -> None:
+        results.put((item, value, error))
+
+    def serve(party: int, mate: Mate[Item]) -> None:
+        try:
+            mate.serve(lambda: None if stop.is_set() else shares.take(party), give)
+        finally:
+            shares.leave(party)
 
     n_threads = min(n_threads, len(items)) if crew is None else n_threads
-    threads = [Thread(target=labour, daemon=True) for _ in range(n_threads)]
+    hands = (work, lambda: shares.take(0), give, stop, ended, crew)
+    threads = [Thread(target=labour, args=hands, daemon=True) for _ in range(n_threads)]
+    threads += [Thread(target=serve, args=(1 + i, mate), daemon=True) for i, mate in enumerate(mates)]
+    is_done = False
     try:
         for thread in threads:
             thread.start()
@@ -233,17 +140,47 @@ def run_threads(
                 raise error
             yield Done(item, value, error)
         tick()
-        finished = True
+        is_done = True
     finally:
-        if not finished:
+        if not is_done:
             stop.set()
-            finished = True
+        ended.set()
         if crew is not None:
             crew.wake()
         stop_at = time.monotonic() + STOP_WAIT_S
+        for mate in mates:
+            mate.end(at_once=is_done)
+        for mate in mates:
+            mate.wait(max(0.0, stop_at - time.monotonic()))
         for thread in threads:
             if thread.is_alive():  # a signal may have come before all were started
                 thread.join(max(0.0, stop_at - time.monotonic()))
+
+
+def labour(
+    work: Callable[[Item], Value],
+    take: Take[Item],
+    give: Give[Item, Value],
+    stop: Event,
+    ended: Event,
+    crew: Crew | None = None,
+) -> None:
+    """Do items until there are none, or, with a crew, until somebody says that the work has ended: what a thread runs."""
+    while not (stop.is_set() or ended.is_set()):
+        if crew is not None and crew.help_once():
+            continue
+        item = take()
+        if item is not None:
+            try:
+                value = work(item)
+            except BaseException as error:  # noqa: BLE001 - every error is handed to the main thread, which judges it
+                give(item, None, error)
+            else:
+                give(item, value, None)
+        elif crew is None:
+            return
+        else:
+            crew.help_or_wait()
 
 
 def _next(results: queue.SimpleQueue[Value], stop: Event, tick: Callable[[], None]) -> Value:

@@ -21,7 +21,7 @@ from qad.errors import InputError, ServiceError
 from qad.fetching.choice import ByClass, RedrockRows
 from qad.fetching.estimate import count_targets, estimate, rows_bytes, sample_pixels
 from qad.fetching.line import Line
-from qad.fetching.listing import _parse, quicken_listings
+from qad.fetching.listing import _quick, read_page
 from qad.fetching.local import LocalSource
 from qad.fetching.plan import PixelFiles, Plan, make_plan
 from qad.fetching.retry import Patience
@@ -45,7 +45,6 @@ PIXELS = [
 def source_of(server: ListServer, prefix: str = PREFIX) -> Iterator[S3Source]:
     settings = Fetch(endpoint_url=server.url)
     source = open_source(settings, True, f"s3://{server.bucket}/{prefix}", Patience(0, server.url), Line(4))
-    quicken_listings(source._client)
     try:
         yield source
     finally:
@@ -107,13 +106,39 @@ def test_odd_keys_are_decoded_and_hostile_ones_refused(keys: set[str]) -> None:
         "<Contents>" + "<Key>a</Key>" * 5000,
     ],
 )
-def test_a_page_that_is_written_otherwise_is_left_to_botocore(text: str) -> None:
-    assert _parse(text.encode(), 0, len(text)) is None
+def test_a_page_that_is_written_otherwise_is_left_to_the_parser(text: str) -> None:
+    assert _quick(text.encode(), 0, len(text)) is None
+
+
+def test_the_parser_reads_what_the_pattern_does_not() -> None:
+    item = "<Contents><Owner><ID>x</ID></Owner><Key>a+b%26c</Key><Size>7</Size><ETag>&quot;e&quot;</ETag></Contents>"
+    rest = "<Name>b</Name><IsTruncated>false</IsTruncated>"
+    plain = read_page(f"<ListBucketResult>{item}{rest}</ListBucketResult>".encode())
+    assert (plain.files, plain.bucket, plain.is_truncated) == ([("a+b%26c", 7, "e")], "b", False)
+    coded = read_page(f"<ListBucketResult><EncodingType>url</EncodingType>{item}{rest}</ListBucketResult>".encode())
+    assert coded.files == [("a b&c", 7, "e")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "<html><body>log in</body></html>",
+        "<ListBucketResult></ListBucketResult>",
+        "<ListBucketResult><IsTruncated>maybe</IsTruncated></ListBucketResult>",
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key></Contents></ListBucketResult>",
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>1</Size>",
+    ],
+)
+def test_what_is_no_listing_is_not_read_as_one(text: str) -> None:
+    with pytest.raises(ValueError):
+        read_page(text.encode())
 
 
 def test_an_object_is_read_whatever_the_order_of_its_elements() -> None:
     text = b'<Contents><Size>7</Size><ETag>"e-2"</ETag><StorageClass>S</StorageClass><Key>a%20b</Key></Contents>'
-    assert _parse(text, 0, len(text)) == [{"Key": "a%20b", "Size": 7, "ETag": "e-2"}]
+    assert _quick(text, 0, len(text)) == [("a%20b", 7, "e-2")]
 
 
 def test_an_answer_of_something_else_is_no_empty_bucket(server: ListServer) -> None:
