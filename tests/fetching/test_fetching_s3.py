@@ -175,7 +175,7 @@ def test_a_signal_ends_it_at_once_and_keeps_the_partial_file(
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 128 + number, errors
     assert f"stopped by {number.name}" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
     assert partial.stat().st_size >= 1 << 20
     assert not list(root.rglob(COADD))
 
