@@ -108,9 +108,9 @@ class FitsFile:
     def check_data(self) -> None:
         """Check every HDU that has a DATASUM, also those that are never read."""
         for hdu in self.hdus:
-            if hdu.n_bytes and "DATASUM" in hdu.header:
+            if "DATASUM" in hdu.header:
                 total = DataSum()
-                view = memoryview(bytearray(min(CHUNK_BYTES, hdu.padded_bytes)))
+                view = memoryview(bytearray(min(CHUNK_BYTES, hdu.padded_bytes) or BLOCK))
                 for start in range(0, hdu.padded_bytes, len(view)):
                     piece = view[: hdu.padded_bytes - start]
                     self._read_into(piece, hdu.offset + start, hdu.name)

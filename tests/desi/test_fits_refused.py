@@ -237,6 +237,42 @@ def test_every_flipped_bit_of_a_file_with_checksums_is_found(tmp_path: Path) -> 
             read_all(path, True)
 
 
+def test_an_hdu_without_data_has_a_datasum_too(tmp_path: Path) -> None:
+    path = tmp_path / "coadd.fits"
+    for datasum in ("0", "1234567890"):
+        path.write_bytes(header(("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("DATASUM", datasum)))
+        with FitsFile(path) as file:
+            if datasum == "0":
+                file.check_data()
+            else:
+                with pytest.raises(InputError, match="do not match their DATASUM"):
+                    file.check_data()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ZCMPTYPE", "GZIP_1"),  # expands a thousandfold
+        ("ZCMPTYPE", "PLIO_1"),  # astropy's decoder reads beyond the end of a damaged tile
+        ("ZVAL1", 10**9),
+        ("ZVAL2", 10**9),  # crashes astropy's decoder, and the process with it
+        ("ZVAL2", 3),
+        ("TFIELDS", 0),
+        ("TTYPE1", "GZIP_COMPRESSED_DATA"),
+        ("TFORM1", "1PE(3)"),
+    ],
+)
+def test_tiles_that_their_decoder_cannot_be_trusted_with_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "coadd.fits"
+    mask = np.arange(12, dtype=np.int32).reshape(3, 4)
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(mask, name="B_MASK")]).writeto(path)
+    raw = path.read_bytes()
+    start = raw.index(f"{key:<8}=".encode())
+    path.write_bytes(raw[:start] + card(key, value) + raw[start + 80 :])
+    with FitsFile(path) as file, pytest.raises(InputError, match="B_MASK"):
+        file.image("B_MASK")
+
+
 def test_every_truncation_is_found(tmp_path: Path) -> None:
     original = small_file(tmp_path / "good.fits")
     path = tmp_path / "cut.fits"
