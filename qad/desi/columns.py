@@ -52,6 +52,8 @@ class TableRows:
         if n_bytes != width:
             raise hdu.header.error(f"columns take {n_bytes} bytes a row, NAXIS1 says {width}")
         dtype = np.dtype([(f"f{i}", field.dtype) for i, field in enumerate(self._fields)])
+        if not width and n_rows:  # of such rows a file can claim any number
+            raise hdu.header.error(f"has {n_rows} rows without a column")
         self._rows = np.frombuffer(data, dtype, n_rows) if width else np.empty(n_rows, dtype)
 
     def __len__(self) -> int:
