@@ -69,7 +69,7 @@ def in_some_way(
         elif way == "bare":
             part.drop(*CHECKSUMS)
     is_told = any(not _sums_hold(part) for part in changed)
-    if way == "stale" and is_told and REJECT not in expect.kinds:
+    if way == "stale" and is_told and (REJECT not in expect.kinds or expect.gone):
         expect = refused("CHECKSUM", "DATASUM")
     elif way == "stale" and is_told:
         expect = Expect((REJECT,), ("CHECKSUM", "DATASUM", *expect.words) if expect.words else ())

@@ -9,6 +9,7 @@ import numpy as np
 
 from mutating.expect import ANY, CHANGED, UNCHANGED, Expect, Mutant, Pair, refused
 from mutating.fitsbytes import Part, edited, find, split
+from mutating.pairs import quasars
 from mutating.registry import Drawn, in_some_way, mutation
 
 EVIL = ("\x1b[2J\x1b]0;t\x07", "<script>alert(1)", "=cmd|'/C calc'!A0", "'; DROP TABLE x;", "%s%n{0}", "a\nb\r\tc", "../../../etc", "\x00\x01\x02", "\u202eabc")  # fmt: skip
@@ -26,15 +27,6 @@ REQUIRED = {
     "SCORES": ("TARGETID",),
 }
 FILE_OF = {"FIBERMAP": "coadd", "EXP_FIBERMAP": "coadd", "SCORES": "coadd", "REDSHIFTS": "redrock"}
-
-
-def quasars(pair: Pair) -> list[int]:
-    """Return the TARGETIDs that come out of the pair as it is, in the order of the redrock file."""
-    rows, fibers = find(split(pair.redrock), "REDSHIFTS"), find(split(pair.coadd), "FIBERMAP")
-    good = (rows.column("SPECTYPE") == b"QSO") & (rows.column("ZWARN") == 0)
-    fine = (fibers.column("OBJTYPE") == b"TGT") & ((fibers.column("COADD_FIBERSTATUS") & ~8) == 0)
-    there = set(fibers.column("TARGETID")[fine].tolist())
-    return [int(t) for t in rows.column("TARGETID")[good] if int(t) in there]
 
 
 def row_of(part: Part, targetid: int) -> int:
