@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from qad.desi.columns import matched_columns, read_columns
+from qad.desi.datamodel import FLUX_BUNIT, IVAR_BUNIT
 from qad.desi.fits import FitsFile, walk_hdus
 from qad.desi.header import Header
 from qad.errors import InputError
@@ -27,6 +28,7 @@ WAVE_TOLERANCE = 1e-4
 """Å by which a stored wavelength may miss the grid (``desispec.coaddition.coadd_cameras``)."""
 ROWS, HDUS = "rows", "hdus"
 """How a coadd was cut: to some of its rows, or to some HDUs with all rows."""
+_BUNIT_OF_OTHER = {"FLUX": IVAR_BUNIT, "IVAR": FLUX_BUNIT}
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -90,13 +92,12 @@ class CoaddFile:
         self._file = FitsFile(path, verify)
         try:
             self._fibermap = self._file.table("FIBERMAP")
-            identifiers = self._fibermap.numbers("TARGETID", np.int64)
-            if identifiers.ndim != 1:
-                raise InputError(path, "column TARGETID is a vector", where="FIBERMAP")
-            self.targetid = identifiers.data
+            self._check_fibermap()
+            self.targetid = self._fibermap.numbers("TARGETID", np.int64).data
             self._starts = {camera: self._check_camera(camera) for camera in CAMERAS if self._has_camera(camera)}
             if not self._starts:
                 raise InputError(path, "holds no camera: B_FLUX, R_FLUX and Z_FLUX are missing")
+            self._check_masks()
         except BaseException:
             self._file.close()
             raise
@@ -171,9 +172,10 @@ class CoaddFile:
         if name not in self._starts:
             return None
         prefix = name.upper()
-        flux, ivar = (
-            self._file.image(f"{prefix}_{what}", rows).astype(np.float32, copy=False) for what in ("FLUX", "IVAR")
-        )
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is no measurement
+            flux, ivar = (
+                self._file.image(f"{prefix}_{what}", rows).astype(np.float32, copy=False) for what in ("FLUX", "IVAR")
+            )
         mask = self._file.image(f"{prefix}_MASK", rows) if f"{prefix}_MASK" in self._file else None
         return Camera(name, self._starts[name], flux, ivar, mask)
 
@@ -186,6 +188,18 @@ class CoaddFile:
             raise InputError(self.path, f"HDU {missing} is missing while others of camera {camera} are there")
         return bool(present)
 
+    def _check_fibermap(self) -> None:
+        """Refuse another table under the name of FIBERMAP: they all hold TARGETID, and quality cuts would find nothing."""
+        for column, owner in (("TSNR2_LRG", "SCORES"), ("EXPID", "EXP_FIBERMAP")):
+            if column in self._fibermap and owner in self._file:
+                raise self.error("FIBERMAP", f"holds column {column} of {owner}: the names of HDUs are mixed up")
+
+    def _check_masks(self) -> None:
+        """Refuse a file with some masks only; one of all cameras may do without."""
+        without = [camera.upper() for camera in self._starts if f"{camera.upper()}_MASK" not in self._file]
+        if without and (len(without) < len(self._starts) or len(self._starts) < len(CAMERAS)):
+            raise InputError(self.path, f"HDU {without[0]}_MASK is missing, and not only that: damaged; fetch it again")
+
     def _check_camera(self, camera: str) -> int:
         """Check a camera's shapes and wavelengths, and return its first pixel on the merged grid."""
         prefix = camera.upper()
@@ -194,11 +208,20 @@ class CoaddFile:
             raise self.error(f"{prefix}_WAVELENGTH", f"has shape {shape}, expected one axis of at most {N_WAVE}")
         expected = (len(self.targetid), shape[0])
         for what in ("FLUX", "IVAR", "MASK"):
-            name = f"{prefix}_{what}"
-            if name in self._file and self._file.image_shape(name) != expected:
-                found = self._file.image_shape(name)
-                raise self.error(name, f"has shape {found}; FIBERMAP and {prefix}_WAVELENGTH make {expected}")
+            if f"{prefix}_{what}" in self._file:
+                self._check_image(f"{prefix}_{what}", what, expected)
         return self._grid_start(f"{prefix}_WAVELENGTH")
+
+    def _check_image(self, name: str, what: str, expected: tuple[int, ...]) -> None:
+        hdu = self._file.hdu(name)
+        shape = self._file.image_shape(name)
+        if shape != expected:
+            raise self.error(name, f"has shape {shape}; FIBERMAP and {name[0]}_WAVELENGTH make {expected}")
+        is_real = hdu.kind == "image" and hdu.header.integer("BITPIX") < 0
+        if is_real == (what == "MASK"):
+            raise self.error(name, f"holds {'real' if is_real else 'whole'} numbers")
+        if hdu.header.shown("BUNIT") == _BUNIT_OF_OTHER.get(what):
+            raise self.error(name, f"has unit {hdu.header.shown('BUNIT')}: the names of HDUs are mixed up")
 
     def _grid_start(self, name: str) -> int:
         wave = self._file.image(name).astype(np.float64)

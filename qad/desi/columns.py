@@ -52,6 +52,8 @@ class TableRows:
         if n_bytes != width:
             raise hdu.header.error(f"columns take {n_bytes} bytes a row, NAXIS1 says {width}")
         dtype = np.dtype([(f"f{i}", field.dtype) for i, field in enumerate(self._fields)])
+        if not width and n_rows:  # of such rows a file can claim any number
+            raise hdu.header.error(f"has {n_rows} rows without a column")
         self._rows = np.frombuffer(data, dtype, n_rows) if width else np.empty(n_rows, dtype)
 
     def __len__(self) -> int:
@@ -80,12 +82,27 @@ class TableRows:
         mask = np.ma.nomask if field.null is None or stored.dtype.kind not in "iu" else stored == field.null
         return np.ma.MaskedArray(_scaled(stored, field), mask=mask)
 
-    def numbers(self, name: str, dtype: Any, rows: np.ndarray | slice = slice(None)) -> np.ma.MaskedArray:
-        """Return a column of numbers as `dtype`, masked where a value is null, not finite or outside its range."""
-        values = self.column(name, rows)
-        if values.dtype.kind not in "iuf":
-            raise self._hdu.header.error(f"column {name} holds {values.dtype}, expected numbers")
-        return as_dtype(values, np.dtype(dtype))
+    def numbers(
+        self, name: str, dtype: Any, rows: np.ndarray | slice = slice(None), any_kind: bool = False
+    ) -> np.ma.MaskedArray:
+        """Return a column of numbers as `dtype`, masked where a value is null, not finite or outside its range.
+
+        Whole numbers do not stand for real ones, nor the other way round, unless `any_kind` is set: bytes of the one
+        that are read as the other are numbers too.
+        """
+        values, wanted = self.column(name, rows), np.dtype(dtype)
+        kinds = "iuf" if any_kind else "iu" if wanted.kind in "iu" else "f"
+        if values.dtype.kind not in kinds or values.ndim != 1:
+            found = f"{values.dtype} vectors" if values.ndim != 1 else values.dtype
+            raise self._hdu.header.error(f"column {name} holds {found}, expected {wanted}")
+        return as_dtype(values, wanted)
+
+    def reals(self, name: str) -> np.ndarray:
+        """Return a column of real numbers or vectors of them, shape (n_rows, ...)."""
+        values = self.column(name)
+        if values.dtype.kind != "f":
+            raise self._hdu.header.error(f"column {name} holds {values.dtype}, expected real numbers")
+        return values.data
 
     def texts(self, name: str, rows: np.ndarray | slice = slice(None)) -> list[str]:
         """Return a column of texts."""
@@ -118,7 +135,7 @@ def read_columns(table: TableRows, columns: Mapping[str, Any], rows: np.ndarray 
 
 def matched_columns(table: TableRows, columns: Mapping[str, Any], targetid: np.ndarray) -> dict[str, Any]:
     """Return columns of the first row of each TARGETID; masked (an empty text) where the table has no such row."""
-    if "TARGETID" not in table or not len(table):
+    if not len(table):
         return dict.fromkeys(columns)
     rows = first_rows(table.numbers("TARGETID", np.int64).data, targetid)
     found = read_columns(table, columns, np.maximum(rows, 0))

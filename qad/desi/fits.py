@@ -108,9 +108,9 @@ class FitsFile:
     def check_data(self) -> None:
         """Check every HDU that has a DATASUM, also those that are never read."""
         for hdu in self.hdus:
-            if hdu.n_bytes and "DATASUM" in hdu.header:
+            if "DATASUM" in hdu.header:
                 total = DataSum()
-                view = memoryview(bytearray(min(CHUNK_BYTES, hdu.padded_bytes)))
+                view = memoryview(bytearray(min(CHUNK_BYTES, hdu.padded_bytes) or BLOCK))
                 for start in range(0, hdu.padded_bytes, len(view)):
                     piece = view[: hdu.padded_bytes - start]
                     self._read_into(piece, hdu.offset + start, hdu.name)
@@ -166,6 +166,8 @@ class FitsFile:
         bitpix = hdu.header.integer("BITPIX")
         row_bytes = ITEM_BYTES[bitpix] * prod(shape[1:])
         n_rows = shape[0] if rows is None else len(rows)
+        if not row_bytes:  # of such rows a file can claim any number
+            raise hdu.header.error(f"has {shape[0]} rows without a pixel")
         if max(n_rows, 1) * row_bytes > max_bytes:
             raise hdu.header.error(f"{n_rows} rows of {row_bytes:,} bytes: too large")
         rows = np.arange(n_rows) if rows is None else rows

@@ -71,7 +71,7 @@ def read_redshifts(path: Path, verify: bool = True) -> Redshifts:
             zwarn,
             table.texts("SPECTYPE"),
             table.texts("SUBTYPE") if "SUBTYPE" in table else None,
-            _padded(table.column("COEFF").data) if "COEFF" in table else None,
+            _padded(table.reals("COEFF")) if "COEFF" in table else None,
             {name: table.numbers(name, dtype) for name, dtype in OPTIONAL.items() if name in table},
         )
 

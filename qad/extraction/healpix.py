@@ -153,6 +153,7 @@ def _table(columns: dict[str, Any], counts: dict[str, int]) -> pa.Table:
 
     ra, dec = columns["ra"], columns["dec"]
     has_position = ~np.ma.getmaskarray(ra) & ~np.ma.getmaskarray(dec) & (np.abs(dec.data) <= 90)
+    has_position &= (ra.data >= 0) & (ra.data <= 360)
     has_data = columns["n_good"] > 0
     for name, n in (("bad_position", (~has_position).sum()), ("no_data", (has_position & ~has_data).sum())):
         counts |= {f"dropped.{name}": int(n)} if n else {}

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qad.desi.coadd import Cut, read_cut
+from qad.desi.fits import MAX_TABLE_BYTES, FitsFile
 from qad.errors import InputError
 from qad.storage import receipts
 from qad.storage.provenance import hash_file
@@ -33,6 +34,8 @@ from qad.storage.provenance import hash_file
 FETCH_RECEIPT = ".qad-fetch.json"
 LARGE_BYTES = 16 << 20
 """Files up to this size are hashed in about 10 ms; none needs a voucher."""
+MAX_HDU_BYTES = 4 << 30
+"""The resolution matrix of a camera takes 127 kB a target; the fullest pixels of DR1 have some thousands."""
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](?:\./)?([^/\0]+)\Z")
 _LIST_NAME = re.compile(r"redux_([a-z0-9]+)_healpix_")
 _MAX_LIST_BYTES = 1 << 20
@@ -163,11 +166,21 @@ def _first_look(path: Path, verify: bool) -> _File:
         status = path.stat()
         cut = read_cut(path)
         vouched = "" if verify else _of_fetch(path, status) or (_of_list(path, status) if cut is None else "")
+        if not vouched:
+            _check_sizes(path)
         sha256 = vouched or hash_file(path)
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from None
     origin = sha256 if cut is None else cut.sha256 or sha256
     return _File(path, sha256, origin, not vouched, "" if vouched else _contradiction(path, cut, origin))
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse from its headers what would take minutes to hash, and is no file of one healpix."""
+    with FitsFile(path) as file:
+        for hdu in file.hdus:
+            if hdu.n_bytes > (MAX_TABLE_BYTES if hdu.kind == "table" else MAX_HDU_BYTES):
+                raise hdu.header.error(f"takes {hdu.n_bytes:,} bytes: too large for one healpix")
 
 
 def _contradiction(path: Path, cut: Cut | None, origin: str) -> str:

@@ -72,10 +72,10 @@ def extract_unit(unit: Unit, settings: Extract, force: bool = False, verify: boo
     """Extract one unit unless its table is there and was made from the same inputs with the same settings."""
     check_pair(unit)
     before = receipts.stat_inputs(unit.present)
-    identity = input_hashes(unit.inputs, unit.receipt, verify)
-    if not force and is_done(unit, settings, identity):
-        return _skipped(unit, settings, identity)
     try:
+        identity = input_hashes(unit.inputs, unit.receipt, verify)
+        if not force and is_done(unit, settings, identity):
+            return _skipped(unit, settings, identity)
         report = _write_unit(unit, settings, before, identity)
     except InputError as error:
         stays = f" ({unit.output.name} of an earlier run stays)" if unit.output.is_file() else ""

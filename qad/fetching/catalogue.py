@@ -242,7 +242,7 @@ class _FitsReader:
             return words if kind == "text" else _integers_of(words, self.path, name)
         if kind == "integer":
             return rows.numbers(column, np.int64)
-        return np.ma.MaskedArray(rows.numbers(column, np.float64)).filled(np.nan)
+        return np.ma.MaskedArray(rows.numbers(column, np.float64, any_kind=True)).filled(np.nan)
 
 
 def _fits_words(stored: np.ndarray) -> Words:

@@ -104,7 +104,7 @@ def read_rows(file: Path) -> Iterator[Rows]:
 
     read_table(file, SPECTRA, [])  # checks every column
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             for batch in parquet.iter_batches(READ_ROWS, columns=[*SCALARS, "flux", "ivar"]):
                 yield _rows(pa.Table.from_batches([batch]))
     except (pa.ArrowException, OSError) as error:

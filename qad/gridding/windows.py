@@ -19,6 +19,8 @@ from qad.settings import BuildGrid
 
 BATCH_ROWS = 16
 """Spectra resampled together: their float64 arrays (1 MB each) stay in the processor's cache."""
+MAX_EBV = 10.0
+"""Largest E(B-V) that is believed, mag: behind it a quasar would be 30 mag fainter, and undoing it would overflow soon."""
 SCALARS = ("targetid", "survey", "program", "healpix", "ra", "dec", "z", "zwarn", "snr", "ebv")
 """Columns of `spectra` that `grid` keeps."""
 
@@ -99,7 +101,7 @@ class WindowMaker:
         _count(counts, "dropped.norm_not_finite", not_finite)
         counts["pixels_out_of_range"] += int(n_wild[keep].sum())
         if settings.deredden:
-            _count(counts, "no_ebv", keep & ~np.isfinite(rows.scalars["ebv"]))
+            _count(counts, "no_ebv", keep & ~_is_known(rows.scalars["ebv"]))
         targetid = rows.scalars["targetid"]
         columns = {
             **rows.scalars,
@@ -118,13 +120,18 @@ class WindowMaker:
         flux, ivar = rows.flux.astype(np.float64), rows.ivar.astype(np.float64)
         if not self.settings.deredden:
             return flux, ivar, np.zeros(len(rows))
-        ebv = np.nan_to_num(rows.scalars["ebv"].astype(np.float64), posinf=0.0, neginf=0.0)
+        ebv = np.where(_is_known(rows.scalars["ebv"]), rows.scalars["ebv"].astype(np.float64), 0.0)
         # flux / T with T = 10^(-0.4 A)
         with np.errstate(over="ignore", invalid="ignore"):
             brighter = np.exp((0.4 * np.log(10.0)) * ebv[:, None] * self._magnitudes)
             flux *= brighter
             ivar /= brighter**2
         return flux, ivar, ebv
+
+
+def _is_known(ebv: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether E(B-V) is a number that dust can have; undoing more would overflow."""
+    return np.abs(ebv) <= MAX_EBV
 
 
 def _count(counts: Counter[str], name: str, which: NDArray[np.bool_]) -> None:

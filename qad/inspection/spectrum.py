@@ -240,7 +240,7 @@ def read_rows(path: Path, spec: Table, targetids: Iterable[int], columns: Sequen
         raise InputError(path, f"column {min(missing)} is missing", where=spec.tag)
     wanted = np.array(sorted(targetids), np.int64)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             groups = [i for i in range(file.metadata.num_row_groups) if _may_hold(file.metadata.row_group(i), wanted)]
             table = file.read_row_groups(groups, columns)
         return table.filter(pc.is_in(table.column("targetid"), value_set=pa.array(wanted)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP_ROWS = 1024
+_VERSION = re.compile(r"[1-9][0-9]{0,8}\Z")
 
 
 def write_table(path: Path, table: pa.Table, spec: Table, provenance: Provenance) -> None:
@@ -57,6 +59,7 @@ def write_table(path: Path, table: pa.Table, spec: Table, provenance: Provenance
             write_statistics=plain,
             row_group_size=ROW_GROUP_ROWS if vectors else 131_072,
             store_schema=True,
+            write_page_checksum=True,
         )
 
 
@@ -87,7 +90,8 @@ def read_table(path: Path, spec: Table, columns: Sequence[str] | None = None) ->
     _checked_metadata(path, schema, spec)
     _check_columns(schema, spec, error=lambda text: InputError(path, text, where=spec.tag))
     try:
-        return pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(path, columns=wanted, partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise InputError(path, f"damaged: {_first_line(error)}", where=spec.tag) from None
 
@@ -192,13 +196,13 @@ def _checked_metadata(path: Path, schema: pa.Schema, spec: Table) -> dict[str, A
         if key.startswith(b"qad.")
     }
     name, _, version = raw.get("qad.table", "").partition("/")
-    if name != spec.name or not version.isdecimal():
+    if name != spec.name or not _VERSION.match(version):
         raise InputError(path, f"holds {raw.get('qad.table') or 'no table of qad'}, expected {spec.tag}")
     if int(version) > spec.version:
         raise InputError(path, f"holds {name}/{version}, this qad reads up to {spec.tag}; update qad")
     try:
         return {key: json.loads(value) if value[:1] in ("{", "[") else value for key, value in raw.items()}
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(path, "damaged: its qad.* metadata are not JSON", where=spec.tag) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,19 +137,45 @@ def write_coadd(path: Path, edit: Callable[[dict[str, fits.ImageHDU]], object]) 
     fits.HDUList([fits.PrimaryHDU(), fibermap, *hdus.values()]).writeto(path, overwrite=True)
 
 
-def test_a_missing_camera_or_mask_is_none(tmp_path: Path) -> None:
+def test_a_missing_camera_is_none(tmp_path: Path) -> None:
     def edit(hdus: dict[str, fits.ImageHDU]) -> None:
-        for name in [name for name in hdus if name.startswith("Z_")] + ["B_MASK"]:
+        for name in [name for name in hdus if name.startswith("Z_")]:
             del hdus[name]
 
     write_coadd(tmp_path / "coadd.fits", edit)
     with CoaddFile(tmp_path / "coadd.fits") as coadd:
         assert coadd.cameras == ("b", "r")
         assert coadd.camera("z", np.array([0])) is None
-        camera = coadd.camera("b", np.array([0]))
-        assert camera is not None
-        assert camera.mask is None
         assert coadd.scores({"TSNR2_QSO": np.float32}, coadd.targetid) == {"TSNR2_QSO": None}
+
+
+@pytest.mark.parametrize("missing", ["B_MASK", "B_MASK R_MASK", "Z_ B_MASK R_MASK", "B_MASK R_MASK Z_MASK"])
+def test_masks_may_lack_in_a_whole_file_alone(tmp_path: Path, missing: str) -> None:
+    """A file that lacks some was cut or damaged, and pixels that were bad would count."""
+
+    def edit(hdus: dict[str, fits.ImageHDU]) -> None:
+        for name in [name for name in hdus if name.startswith(tuple(missing.split()))]:
+            del hdus[name]
+
+    write_coadd(tmp_path / "coadd.fits", edit)
+    if missing == "B_MASK R_MASK Z_MASK":
+        with CoaddFile(tmp_path / "coadd.fits") as coadd:
+            camera = coadd.camera("b", np.array([0]))
+            assert camera is not None
+            assert camera.mask is None
+    else:
+        with pytest.raises(InputError, match="B_MASK is missing"):
+            CoaddFile(tmp_path / "coadd.fits")
+
+
+@pytest.mark.parametrize(("hdu", "dtype"), [("B_FLUX", np.int32), ("R_IVAR", np.int32), ("Z_MASK", np.float32)])
+def test_an_image_of_another_kind_of_number_is_refused(tmp_path: Path, hdu: str, dtype: Any) -> None:
+    def edit(hdus: dict[str, fits.ImageHDU]) -> None:
+        hdus[hdu] = fits.ImageHDU(hdus[hdu].data.astype(dtype))
+
+    write_coadd(tmp_path / "coadd.fits", edit)
+    with pytest.raises(InputError, match=f"{hdu}: holds"):
+        CoaddFile(tmp_path / "coadd.fits")
 
 
 @pytest.mark.parametrize(

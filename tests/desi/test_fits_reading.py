@@ -143,7 +143,7 @@ def test_tables_with_null_unsigned_scaled_and_vector_columns(scratch: Path) -> N
                 table.column(name)
         with pytest.raises(InputError, match="expected text"):
             table.texts("NUMBER")
-        with pytest.raises(InputError, match="expected numbers"):
+        with pytest.raises(InputError, match="expected int64"):
             table.numbers("TEXT", np.int64)
 
 
@@ -175,8 +175,33 @@ def test_numbers_that_do_not_fit_their_type_are_null(scratch: Path) -> None:
         table = file.table("T")
         assert table.numbers("LONG", np.int32).tolist() == [1, None, None]
         assert table.numbers("FLOAT", np.float32).tolist() == [1.0, None, 3e9]
-        assert table.numbers("FLOAT", np.int32).tolist() == [1, None, None]
+        assert table.numbers("FLOAT", np.int32, any_kind=True).tolist() == [1, None, None]
         assert table.numbers("UNSIGNED", np.int64).tolist() == [1, None, None]
+
+
+def test_numbers_of_another_kind_and_vectors_do_not_stand_for_a_column_of_numbers(scratch: Path) -> None:
+    columns = [
+        fits.Column("WHOLE", "J", array=np.array([1, 2])),
+        fits.Column("REAL", "E", array=np.array([1.5, 2.5])),
+        fits.Column("PAIRS", "2E", array=np.ones((2, 2))),
+        fits.Column("TEXT", "8A", array=["a", "b"]),
+    ]
+    path = scratch / "kinds.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns, name="T")]).writeto(path)
+    with FitsFile(path) as file:
+        table = file.table("T")
+        for name, dtype, found in (
+            ("WHOLE", np.float32, "int32"),
+            ("REAL", np.int32, "float32"),
+            ("PAIRS", np.float32, "float32 vectors"),
+        ):
+            with pytest.raises(InputError, match=f"T: column {name} holds {found}, expected {np.dtype(dtype)}"):
+                table.numbers(name, dtype)
+        assert table.numbers("WHOLE", np.float64, any_kind=True).tolist() == [1.0, 2.0]
+        assert table.reals("PAIRS").shape == (2, 2)
+        for name in ("WHOLE", "TEXT"):
+            with pytest.raises(InputError, match=f"column {name} holds .*, expected real numbers"):
+                table.reals(name)
 
 
 def test_text_that_is_not_utf8_stays_visible(scratch: Path) -> None:

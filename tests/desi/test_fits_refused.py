@@ -119,6 +119,22 @@ def test_a_table_whose_columns_are_nonsense_is_refused(tmp_path: Path, name: str
         file.table("FIBERMAP")
 
 
+@pytest.mark.parametrize(
+    ("hdu", "name"),
+    [
+        (image(axes=(0, 2**62)), "B_FLUX"),
+        (table(width=0, rows=2**62, fields=0), "FIBERMAP"),
+        (table(width=0, rows=2**62, form="0A"), "FIBERMAP"),
+    ],
+)
+def test_rows_without_a_byte_are_refused(tmp_path: Path, hdu: bytes, name: str) -> None:
+    """A file of any size can claim any number of them; found by the fuzzer, which got 1.4 GB out of 6 kB."""
+    path = tmp_path / "coadd.fits"
+    path.write_bytes(PRIMARY + hdu)
+    with FitsFile(path) as file, pytest.raises(InputError, match=rf"{name}: has \d+ rows without"):
+        file.image(name) if name == "B_FLUX" else file.table(name)
+
+
 def test_a_sparse_file_as_large_as_its_header_claims_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "coadd.fits"
     path.write_bytes(PRIMARY + table(rows=2**33))
@@ -235,6 +251,42 @@ def test_every_flipped_bit_of_a_file_with_checksums_is_found(tmp_path: Path) -> 
         path.write_bytes(mutant)
         with pytest.raises(InputError):
             read_all(path, True)
+
+
+def test_an_hdu_without_data_has_a_datasum_too(tmp_path: Path) -> None:
+    path = tmp_path / "coadd.fits"
+    for datasum in ("0", "1234567890"):
+        path.write_bytes(header(("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("DATASUM", datasum)))
+        with FitsFile(path) as file:
+            if datasum == "0":
+                file.check_data()
+            else:
+                with pytest.raises(InputError, match="do not match their DATASUM"):
+                    file.check_data()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ZCMPTYPE", "GZIP_1"),  # expands a thousandfold
+        ("ZCMPTYPE", "PLIO_1"),  # astropy's decoder reads beyond the end of a damaged tile
+        ("ZVAL1", 10**9),
+        ("ZVAL2", 10**9),  # crashes astropy's decoder, and the process with it
+        ("ZVAL2", 3),
+        ("TFIELDS", 0),
+        ("TTYPE1", "GZIP_COMPRESSED_DATA"),
+        ("TFORM1", "1PE(3)"),
+    ],
+)
+def test_tiles_that_their_decoder_cannot_be_trusted_with_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "coadd.fits"
+    mask = np.arange(12, dtype=np.int32).reshape(3, 4)
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(mask, name="B_MASK")]).writeto(path)
+    raw = path.read_bytes()
+    start = raw.index(f"{key:<8}=".encode())
+    path.write_bytes(raw[:start] + card(key, value) + raw[start + 80 :])
+    with FitsFile(path) as file, pytest.raises(InputError, match="B_MASK"):
+        file.image("B_MASK")
 
 
 def test_every_truncation_is_found(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+
+# importlib mode does not put these folders on the path, and what is imported from them is no test
+sys.path += [str(Path(__file__).parents[1] / "desi"), str(Path(__file__).parents[1] / "foundation")]
 
 from qad.config import Config, load_config
 from qad.desi import layout

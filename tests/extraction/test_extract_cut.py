@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qad.desi.cards import header_block
 from qad.desi.coadd import Cut, read_cut
 from qad.desi.fits import FitsFile
 from qad.errors import InputError
@@ -259,7 +260,10 @@ class TestIdentity:
         """A cut that is large enough for a voucher: a real header before nothing."""
         path, _ = kit.release.add(PIXEL)
         kit.origin = kit.cut_coadd(path, [kit.QUASAR.targetid])
-        os.truncate(path, LARGE_BYTES + 1)
+        more = {"XTENSION": "IMAGE", "BITPIX": 8, "NAXIS": 1, "NAXIS1": LARGE_BYTES, "PCOUNT": 0, "GCOUNT": 1}
+        with path.open("ab") as file:
+            file.write(header_block(more))
+            file.truncate(file.tell() + -(-LARGE_BYTES // 2880) * 2880)
         return path
 
     def identity(self, path: Path, verify: bool = False) -> Identity:

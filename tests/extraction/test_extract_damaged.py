@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ import polars as pl
 import pytest
 from astropy.io import fits
 
+from qad.desi.cards import header_block
 from qad.desi.fits import FitsFile
 from qad.errors import InputError
+from qad.extraction import identity
 from qad.extraction.healpix import extract_pixel
 from qad.schema import SPECTRA
 from qad.settings import Extract
@@ -192,10 +195,11 @@ def test_a_dead_row_is_dropped_with_its_reason(kit: Any) -> None:
 
 
 def test_a_row_without_a_position_is_dropped_with_its_reason(kit: Any) -> None:
-    targets = [kit.replace(kit.QUASAR, ra=float("nan")), kit.replace(kit.SECOND, dec=91.0), kit.Target(99)]
-    kit.release.add(PIXEL, targets)
+    bad = [{"ra": float("nan")}, {"ra": -0.5}, {"ra": 1e6}, {"dec": 91.0}, {"dec": float("inf")}]
+    targets = [kit.Target(100 + i, **place) for i, place in enumerate(bad)]
+    kit.release.add(PIXEL, [*targets, kit.Target(99)])
     result = kit.extract()
-    assert result.counts == {"rows_in": 3, "dropped.bad_position": 2, "rows_out": 1}
+    assert result.counts == {"rows_in": 6, "dropped.bad_position": 5, "rows_out": 1}
 
 
 def test_a_camera_missing_for_the_whole_file_is_null(kit: Any) -> None:
@@ -270,3 +274,36 @@ def test_only_our_error_leaves_a_mutated_pair(kit: Any) -> None:
             assert table.schema.names == [column.name for column in SPECTRA.columns]
         path.write_bytes(originals[path])
     assert n_read > 10
+
+
+@pytest.mark.parametrize("what", ["nothing behind its end", "an HDU of 50 GB"])
+def test_a_file_whose_size_lies_is_refused_before_it_is_hashed(
+    kit: Any, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coadd, _ = kit.release.add(PIXEL)
+    if what == "an HDU of 50 GB":
+        more = {"XTENSION": "IMAGE", "BITPIX": 8, "NAXIS": 1, "NAXIS1": 50 * 10**9, "PCOUNT": 0, "GCOUNT": 1}
+        with coadd.open("ab") as file:
+            file.write(header_block(more))
+    size = coadd.stat().st_size + 50 * 10**9
+    os.truncate(coadd, size + -size % 2880)
+    monkeypatch.setattr(identity, "hash_file", lambda path: pytest.fail(f"{path} is hashed"))
+    reason = kit.extract().failures[0].reason
+    assert ("too large" if what == "an HDU of 50 GB" else "is not an HDU") in reason
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("FIBERMAP", "SCORES"), ("FIBERMAP", "EXP_FIBERMAP"), ("B_FLUX", "B_IVAR")]
+)
+def test_hdus_with_each_others_names_are_refused(kit: Any, first: str, second: str) -> None:
+    def edit(coadd: dict[str, Any], _: dict[str, Any]) -> None:
+        columns = [kit.column("TARGETID", "K", [t.targetid for t in kit.TARGETS])]
+        coadd["SCORES"] = fits.BinTableHDU.from_columns([*columns, kit.column("TSNR2_LRG", "E", [1.0] * 3)])
+        coadd["EXP_FIBERMAP"] = fits.BinTableHDU.from_columns([*columns, kit.column("EXPID", "J", [1] * 3)])
+        for camera in "BRZ":
+            coadd[f"{camera}_FLUX"].header["BUNIT"] = "10**-17 erg/(s cm2 Angstrom)"
+            coadd[f"{camera}_IVAR"].header["BUNIT"] = "10**+34 (s2 cm4 Angstrom2) / erg2"
+        coadd[first].header["EXTNAME"], coadd[second].header["EXTNAME"] = second, first
+
+    kit.release.add(PIXEL, edit=edit)
+    assert "the names of HDUs are mixed up" in kit.extract().failures[0].reason

@@ -12,6 +12,7 @@ import pytest
 from astropy.io import fits
 
 import qad
+from qad.desi.cards import header_block
 from qad.desi.sky import healpix_of
 from qad.errors import InputError
 from qad.extraction import extract_qso_tile_to_parquet
@@ -225,8 +226,9 @@ class TestVouchers:
     @pytest.fixture
     def large(self, tmp_path: Path) -> Path:
         path = tmp_path / "coadd-main-dark-47.fits"
-        path.write_bytes(b"")
-        os.truncate(path, LARGE_BYTES + 1)
+        primary = header_block({"SIMPLE": True, "BITPIX": 8, "NAXIS": 1, "NAXIS1": LARGE_BYTES})
+        path.write_bytes(primary)
+        os.truncate(path, len(primary) + -(-LARGE_BYTES // 2880) * 2880)
         return path
 
     def hashes(self, path: Path, verify: bool = False) -> tuple[list[str], list[str]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+# importlib mode does not put this folder on the path, and what is imported from it is no test
+sys.path.append(str(Path(__file__).parents[1] / "foundation"))
 
 from qad.config import Config, load_config
 from qad.schema import N_WAVE, SPECTRA, WAVE_START, WAVE_STEP
