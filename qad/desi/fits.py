@@ -41,8 +41,14 @@ MAX_TABLE_BYTES = 256 << 20
 """A DESI fibermap takes 0.3 kB a row; tables are read whole."""
 MAX_IMAGE_BYTES = 256 << 20
 """Largest image, or selection of its rows, that is brought into memory."""
-CHUNK_BYTES = 2 << 20
-"""Images pass through the memory in pieces of this size."""
+CHUNK_BYTES = 1 << 20
+"""Images pass through the memory in pieces of this size, which stay in a core's cache: 13 GB/s instead of 8 with 2 MiB."""
+SKIPPED_BYTES = 32 << 10
+"""Up to so many bytes between two rows are read in vain: a second request takes as long."""
+DENSE_SHARE = 0.1
+"""From this share of wanted rows on, whole planes come from a disk in less time than their rows (3 to 12 % measured)."""
+_VECTOR_ROWS = 500
+"""Rows of one vectored read: the kernel takes 1,024 buffers, and every second one is for what is skipped."""
 _IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _UNSIGNED = {(16, 2.0**15): np.uint16, (32, 2.0**31): np.uint32, (64, 2.0**63): np.uint64}
 _FOREIGN = ((b"\x1f\x8b", "gzip-compressed data; gunzip it"), (b"PAR1", "a Parquet file"), (b"\x89HDF", "an HDF5 file"))
@@ -67,6 +73,7 @@ class FitsFile:
         self.path = path
         self._verify = verify
         self._descriptor = _open_regular(path)
+        self._passing: memoryview[Any] = memoryview(b"")
         try:
             self.size = os.fstat(self._descriptor).st_size
             self.hdus = list(
@@ -110,7 +117,7 @@ class FitsFile:
         for hdu in self.hdus:
             if hdu.n_bytes and "DATASUM" in hdu.header:
                 total = DataSum()
-                view = memoryview(bytearray(min(CHUNK_BYTES, hdu.padded_bytes)))
+                view = self._scratch(min(CHUNK_BYTES, hdu.padded_bytes))
                 for start in range(0, hdu.padded_bytes, len(view)):
                     piece = view[: hdu.padded_bytes - start]
                     self._read_into(piece, hdu.offset + start, hdu.name)
@@ -168,16 +175,34 @@ class FitsFile:
         n_rows = shape[0] if rows is None else len(rows)
         if max(n_rows, 1) * row_bytes > max_bytes:
             raise hdu.header.error(f"{n_rows} rows of {row_bytes:,} bytes: too large")
-        rows = np.arange(n_rows) if rows is None else rows
-        stored = np.empty((len(rows), *shape[1:]), _IMAGE_TYPES[bitpix])
-        in_bytes = stored.view(np.uint8).reshape(len(rows), row_bytes)
-        if self._verify and "DATASUM" in hdu.header:
-            self._gather_all(hdu, rows, in_bytes, row_bytes)
-        else:
+        stored = np.empty((n_rows, *shape[1:]), _IMAGE_TYPES[bitpix])
+        in_bytes = stored.view(np.uint8).reshape(n_rows, row_bytes)
+        is_whole = rows is None or (n_rows == shape[0] and bool((np.diff(rows) == 1).all()))
+        is_checked = self._verify and "DATASUM" in hdu.header
+        if is_whole:
+            self._take_all(hdu, memoryview(in_bytes.reshape(-1)), is_checked)
+        elif rows is not None and is_checked:
+            self._pick_rows(hdu, rows, in_bytes, row_bytes)
+        elif rows is not None:
             self._gather_rows(hdu, rows, in_bytes, row_bytes)
         return _native(stored, hdu.header, bitpix)
 
-    def _gather_all(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
+    def _take_all(self, hdu: HDU, out: memoryview[Any], is_checked: bool) -> None:
+        """Read a whole data unit to where it is wanted, adding up its DATASUM while its pieces are in the cache."""
+        total = DataSum()
+        n_words = len(out) & ~3
+        for start in range(0, n_words, CHUNK_BYTES):
+            piece = out[start : min(start + CHUNK_BYTES, n_words)]
+            self._read_into(piece, hdu.offset + start, hdu.name)
+            if is_checked:
+                total.add(piece)
+        rest = self._read(hdu.padded_bytes - n_words, hdu.offset + n_words, hdu.name)
+        out[n_words:] = rest[: len(out) - n_words]
+        if is_checked:
+            total.add(rest)
+            self._check_sum(hdu, total)
+
+    def _pick_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
         """Stream the whole data unit once, adding up its DATASUM and keeping the wanted rows."""
         total = DataSum()
         order = np.argsort(rows, kind="stable")
@@ -185,8 +210,7 @@ class FitsFile:
         # a multiple of four rows: the checksum adds up words of four bytes
         n_chunk = max(CHUNK_BYTES // max(row_bytes, 1), 1) + 3 & ~3
         size = max(min(n_chunk * row_bytes, hdu.padded_bytes), BLOCK)
-        buffer = bytearray(size)
-        view = memoryview(buffer)
+        view = self._scratch(size)
         for start in range(0, hdu.padded_bytes, size):
             n_bytes = min(size, hdu.padded_bytes - start)
             self._read_into(view[:n_bytes], hdu.offset + start, hdu.name)
@@ -194,14 +218,43 @@ class FitsFile:
             if row_bytes:
                 first = start // row_bytes
                 low, high = np.searchsorted(ends, (first, first + n_chunk))
-                held = np.frombuffer(buffer, np.uint8, (n_bytes // row_bytes) * row_bytes).reshape(-1, row_bytes)
+                held = np.frombuffer(view, np.uint8, (n_bytes // row_bytes) * row_bytes).reshape(-1, row_bytes)
                 out[order[low:high]] = held[ends[low:high] - first]
         self._check_sum(hdu, total)
 
     def _gather_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
-        if row_bytes:
-            for target, row in zip(out, rows, strict=True):
-                self._read_into(memoryview(target), hdu.offset + int(row) * row_bytes, hdu.name)
+        """Read rows to where they are wanted, neighbours together; many rows of a file on disk with all between them."""
+        if not row_bytes or not len(rows):
+            return
+        order = np.argsort(rows, kind="stable")
+        wanted = np.asarray(rows)[order]
+        is_dense = len(rows) >= DENSE_SHARE * hdu.shape[0]
+        probe = len(order) // 2
+        is_far = is_dense and not self._is_cached(out[order[probe]], hdu.offset + int(wanted[probe]) * row_bytes)
+        skipped = (np.diff(wanted) - 1) * row_bytes  # negative: the same row again
+        is_new = (skipped < 0) | (skipped > (CHUNK_BYTES if is_far else SKIPPED_BYTES))
+        is_new[_VECTOR_ROWS - 1 :: _VECTOR_ROWS] = True
+        scratch = self._scratch(CHUNK_BYTES)
+        for part in np.split(np.arange(len(order)), np.flatnonzero(is_new) + 1):
+            buffers: list[Any] = [out[order[part[0]]]]
+            for place in part[1:]:
+                if skipped[place - 1]:
+                    buffers.append(scratch[: skipped[place - 1]])
+                buffers.append(out[order[place]])
+            self._read_vector(buffers, hdu.offset + int(wanted[part[0]]) * row_bytes, hdu.name)
+
+    def _scratch(self, n_bytes: int) -> memoryview[Any]:
+        """Return memory for bytes that pass: the same for every plane, or each new page of it would be faulted in again."""
+        if len(self._passing) < n_bytes:
+            self._passing = memoryview(bytearray(n_bytes))
+        return self._passing[:n_bytes]
+
+    def _is_cached(self, row: np.ndarray, offset: int) -> bool:
+        """Whether a row is in memory, as far as the system tells."""
+        try:
+            return os.preadv(self._descriptor, [row], offset, os.RWF_NOWAIT) == len(row)
+        except (OSError, AttributeError):  # not there (BlockingIOError), or a system or file system that cannot tell
+            return False
 
     def _tiled(self, hdu: HDU, shape: tuple[int, ...]) -> np.ndarray:
         """Read a tile-compressed image with astropy, from a copy of that HDU alone."""
@@ -231,13 +284,25 @@ class FitsFile:
     def _read_into(self, view: memoryview[Any], offset: int, where: str) -> None:
         done = 0
         while done < len(view):
-            try:
-                n_read = os.preadv(self._descriptor, [view[done:]], offset + done)
-            except OSError as error:
-                raise InputError(self.path, f"cannot be read: {error.strerror}", where=where) from None
-            if n_read == 0:
-                raise InputError(self.path, "cut off while it was read", where=where)
-            done += n_read
+            done += self._read_some([view[done:]], offset + done, where)
+
+    def _read_vector(self, buffers: list[Any], offset: int, where: str) -> None:
+        """Fill buffers one after the other."""
+        n_read = self._read_some(buffers, offset, where)
+        for buffer in buffers:
+            if n_read < len(buffer):  # the system may return less than was asked for
+                self._read_into(memoryview(buffer)[max(n_read, 0) :], offset + max(n_read, 0), where)
+            n_read -= len(buffer)
+            offset += len(buffer)
+
+    def _read_some(self, buffers: list[Any], offset: int, where: str) -> int:
+        try:
+            n_read = os.preadv(self._descriptor, buffers, offset)
+        except OSError as error:
+            raise InputError(self.path, f"cannot be read: {error.strerror}", where=where) from None
+        if n_read == 0:
+            raise InputError(self.path, "cut off while it was read", where=where)
+        return n_read
 
 
 Read = Callable[[int, int], bytes]
