@@ -175,38 +175,40 @@ class FitsFile:
         n_rows = shape[0] if rows is None else len(rows)
         if max(n_rows, 1) * row_bytes > max_bytes:
             raise hdu.header.error(f"{n_rows} rows of {row_bytes:,} bytes: too large")
-        stored = np.empty((n_rows, *shape[1:]), _IMAGE_TYPES[bitpix])
-        in_bytes = stored.view(np.uint8).reshape(n_rows, row_bytes)
+        stored = np.dtype(_IMAGE_TYPES[bitpix])
+        values = np.empty((n_rows, prod(shape[1:])), stored.newbyteorder("="))
         is_whole = rows is None or (n_rows == shape[0] and bool((np.diff(rows) == 1).all()))
         is_checked = self._verify and "DATASUM" in hdu.header
-        if is_whole:
-            self._take_all(hdu, memoryview(in_bytes.reshape(-1)), is_checked)
-        elif rows is not None and is_checked:
-            self._pick_rows(hdu, rows, in_bytes, row_bytes)
-        elif rows is not None:
-            self._gather_rows(hdu, rows, in_bytes, row_bytes)
-        return _native(stored, hdu.header, bitpix)
+        if rows is None or is_whole:
+            self._take_all(hdu, values.reshape(-1), stored, is_checked)
+        elif is_checked:
+            self._pick_rows(hdu, rows, values, stored)
+        elif values.size:
+            self._gather_rows(hdu, rows, values, stored)
+        return _scaled(values.reshape(n_rows, *shape[1:]), hdu.header, bitpix)
 
-    def _take_all(self, hdu: HDU, out: memoryview[Any], is_checked: bool) -> None:
-        """Read a whole data unit to where it is wanted, adding up its DATASUM while its pieces are in the cache."""
+    def _take_all(self, hdu: HDU, out: np.ndarray, stored: np.dtype, is_checked: bool) -> None:
+        """Read a whole data unit, adding up its DATASUM and turning its bytes round while they are in the cache."""
         total = DataSum()
-        n_words = len(out) & ~3
-        for start in range(0, n_words, CHUNK_BYTES):
-            piece = out[start : min(start + CHUNK_BYTES, n_words)]
+        size = max(min(CHUNK_BYTES, hdu.padded_bytes), BLOCK)
+        view = self._scratch(size)
+        for start in range(0, hdu.padded_bytes, size):
+            piece = view[: hdu.padded_bytes - start]
             self._read_into(piece, hdu.offset + start, hdu.name)
             if is_checked:
                 total.add(piece)
-        rest = self._read(hdu.padded_bytes - n_words, hdu.offset + n_words, hdu.name)
-        out[n_words:] = rest[: len(out) - n_words]
+            first = start // stored.itemsize
+            n_items = min(len(piece) // stored.itemsize, len(out) - first)
+            out[first : first + n_items] = np.frombuffer(piece, stored, n_items)
         if is_checked:
-            total.add(rest)
             self._check_sum(hdu, total)
 
-    def _pick_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
-        """Stream the whole data unit once, adding up its DATASUM and keeping the wanted rows."""
+    def _pick_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, stored: np.dtype) -> None:
+        """Stream a whole data unit, adding up its DATASUM and keeping the wanted rows."""
         total = DataSum()
+        row_bytes = out.shape[1] * stored.itemsize
         order = np.argsort(rows, kind="stable")
-        ends = np.asarray(rows)[order]
+        wanted = rows[order]
         # a multiple of four rows: the checksum adds up words of four bytes
         n_chunk = max(CHUNK_BYTES // max(row_bytes, 1), 1) + 3 & ~3
         size = max(min(n_chunk * row_bytes, hdu.padded_bytes), BLOCK)
@@ -217,31 +219,48 @@ class FitsFile:
             total.add(view[:n_bytes])
             if row_bytes:
                 first = start // row_bytes
-                low, high = np.searchsorted(ends, (first, first + n_chunk))
-                held = np.frombuffer(view, np.uint8, (n_bytes // row_bytes) * row_bytes).reshape(-1, row_bytes)
-                out[order[low:high]] = held[ends[low:high] - first]
+                low, high = np.searchsorted(wanted, (first, first + n_chunk))
+                n_held = n_bytes // row_bytes
+                held = np.frombuffer(view, stored, n_held * out.shape[1]).reshape(n_held, -1)
+                out[order[low:high]] = held[wanted[low:high] - first]
         self._check_sum(hdu, total)
 
-    def _gather_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
-        """Read rows to where they are wanted, neighbours together; many rows of a file on disk with all between them."""
-        if not row_bytes or not len(rows):
-            return
+    def _gather_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, stored: np.dtype) -> None:
+        """Read rows alone, neighbours together; many rows of a file that is not in memory with all that lies between."""
+        row_bytes = out.shape[1] * stored.itemsize
         order = np.argsort(rows, kind="stable")
-        wanted = np.asarray(rows)[order]
-        is_dense = len(rows) >= DENSE_SHARE * hdu.shape[0]
-        probe = len(order) // 2
-        is_far = is_dense and not self._is_cached(out[order[probe]], hdu.offset + int(wanted[probe]) * row_bytes)
-        skipped = (np.diff(wanted) - 1) * row_bytes  # negative: the same row again
-        is_new = (skipped < 0) | (skipped > (CHUNK_BYTES if is_far else SKIPPED_BYTES))
-        is_new[_VECTOR_ROWS - 1 :: _VECTOR_ROWS] = True
-        scratch = self._scratch(CHUNK_BYTES)
-        for part in np.split(np.arange(len(order)), np.flatnonzero(is_new) + 1):
-            buffers: list[Any] = [out[order[part[0]]]]
-            for place in part[1:]:
-                if skipped[place - 1]:
-                    buffers.append(scratch[: skipped[place - 1]])
-                buffers.append(out[order[place]])
-            self._read_vector(buffers, hdu.offset + int(wanted[part[0]]) * row_bytes, hdu.name)
+        wanted = rows[order]
+        is_far = len(rows) >= DENSE_SHARE * hdu.shape[0] and not self._is_cached(
+            hdu.offset + int(wanted[len(wanted) // 2]) * row_bytes
+        )
+        longest_gap = CHUNK_BYTES if is_far else SKIPPED_BYTES
+        n_held = min(max(CHUNK_BYTES // row_bytes, 1), _VECTOR_ROWS, len(rows))
+        scratch = self._scratch(n_held * row_bytes + longest_gap)
+        held, gap = scratch[: n_held * row_bytes], scratch[n_held * row_bytes :]
+        for first in range(0, len(rows), n_held):
+            part = slice(first, first + n_held)
+            self._read_rows(hdu, wanted[part].tolist(), held, gap, row_bytes)
+            n_rows = len(wanted[part])
+            out[order[part]] = np.frombuffer(held, stored, n_rows * out.shape[1]).reshape(n_rows, -1)
+
+    def _read_rows(
+        self, hdu: HDU, rows: list[int], held: memoryview[Any], gap: memoryview[Any], row_bytes: int
+    ) -> None:
+        """Read rows, in increasing order, one behind the other into `held`, and what is between into `gap`."""
+        buffers: list[memoryview[Any]] = []
+        start = end = 0
+        for i, row in enumerate(rows):
+            skipped = row * row_bytes - end
+            if buffers and not 0 <= skipped <= len(gap):  # negative: the same row again
+                self._read_vector(buffers, hdu.offset + start, hdu.name)
+                buffers = []
+            if not buffers:
+                start = row * row_bytes
+            elif skipped:
+                buffers.append(gap[:skipped])
+            buffers.append(held[i * row_bytes : (i + 1) * row_bytes])
+            end = (row + 1) * row_bytes
+        self._read_vector(buffers, hdu.offset + start, hdu.name)
 
     def _scratch(self, n_bytes: int) -> memoryview[Any]:
         """Return memory for bytes that pass: the same for every plane, or each new page of it would be faulted in again."""
@@ -249,10 +268,10 @@ class FitsFile:
             self._passing = memoryview(bytearray(n_bytes))
         return self._passing[:n_bytes]
 
-    def _is_cached(self, row: np.ndarray, offset: int) -> bool:
-        """Whether a row is in memory, as far as the system tells."""
+    def _is_cached(self, offset: int) -> bool:
+        """Whether a byte of the file is in memory, as far as the system tells."""
         try:
-            return os.preadv(self._descriptor, [row], offset, os.RWF_NOWAIT) == len(row)
+            return os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
         except (OSError, AttributeError):  # not there (BlockingIOError), or a system or file system that cannot tell
             return False
 
@@ -286,16 +305,16 @@ class FitsFile:
         while done < len(view):
             done += self._read_some([view[done:]], offset + done, where)
 
-    def _read_vector(self, buffers: list[Any], offset: int, where: str) -> None:
+    def _read_vector(self, buffers: list[memoryview[Any]], offset: int, where: str) -> None:
         """Fill buffers one after the other."""
         n_read = self._read_some(buffers, offset, where)
         for buffer in buffers:
             if n_read < len(buffer):  # the system may return less than was asked for
-                self._read_into(memoryview(buffer)[max(n_read, 0) :], offset + max(n_read, 0), where)
+                self._read_into(buffer[max(n_read, 0) :], offset + max(n_read, 0), where)
             n_read -= len(buffer)
             offset += len(buffer)
 
-    def _read_some(self, buffers: list[Any], offset: int, where: str) -> int:
+    def _read_some(self, buffers: list[memoryview[Any]], offset: int, where: str) -> int:
         try:
             n_read = os.preadv(self._descriptor, buffers, offset)
         except OSError as error:
@@ -404,12 +423,8 @@ def _open_regular(path: Path) -> int:
     return descriptor
 
 
-def _native(stored: np.ndarray, header: Header, bitpix: int) -> np.ndarray:
-    """Return stored numbers in native byte order, with BZERO and BSCALE applied."""
-    if stored.dtype.byteorder == ">" and np.little_endian:
-        native = stored.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
-    else:
-        native = stored.view(stored.dtype.newbyteorder("="))
+def _scaled(native: np.ndarray, header: Header, bitpix: int) -> np.ndarray:
+    """Return numbers with BZERO and BSCALE applied."""
     scale, zero = header.number("BSCALE", 1.0), header.number("BZERO", 0.0)
     if scale == 1.0 and zero == 0.0:
         return native
