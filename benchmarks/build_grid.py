@@ -12,7 +12,6 @@ desispec (``resample_flux`` with ivar) is left out where it is not installed; it
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fetching.bench import Missing, in_turn, shown, spread, table
@@ -113,9 +113,9 @@ def stages(source: Path, root: Path, jobs: int) -> None:
         cost = run([*words, "--force"], os.environ, root)
         if cost.status:
             raise SystemExit(f"{command} failed: {(cost.errors + cost.output)[-1500:]}")
-        n = json.loads(cost.output)["counts"]["rows_out" if command == "extract" else "out"]
-        folder = root / ("spectra" if command == "extract" else "grid")
-        size = sum(path.stat().st_size for path in folder.glob("*.parquet"))
+        files = list((root / ("spectra" if command == "extract" else "grid")).glob("*.parquet"))
+        n = sum(pq.read_metadata(path).num_rows for path in files)
+        size = sum(path.stat().st_size for path in files)
         figures = [f"{n:,}", f"{cost.seconds:.1f}", f"{n / cost.seconds:,.0f}", f"{n / cost.cpu_seconds:,.0f}"]
         lines.append([command, *figures, f"{size / 1e6:,.0f}", f"{cost.rss_mb:.0f}"])
     head = ["", "quasars", "s", "quasars/s", "quasars/CPU s", "MB", "peak MB"]
