@@ -41,8 +41,14 @@ MAX_TABLE_BYTES = 256 << 20
 """A DESI fibermap takes 0.3 kB a row; tables are read whole."""
 MAX_IMAGE_BYTES = 256 << 20
 """Largest image, or selection of its rows, that is brought into memory."""
-CHUNK_BYTES = 2 << 20
-"""Images pass through the memory in pieces of this size."""
+CHUNK_BYTES = 1 << 20
+"""Images pass through the memory in pieces of this size, which stay in a core's cache: 13 GB/s instead of 8 with 2 MiB."""
+SKIPPED_BYTES = 32 << 10
+"""Up to so many bytes between two rows are read in vain: a second request takes as long."""
+DENSE_SHARE = 0.1
+"""From this share of wanted rows on, whole planes come from a disk in less time than their rows (3 to 12 % measured)."""
+_VECTOR_ROWS = 500
+"""Rows of one vectored read: the kernel takes 1,024 buffers, and every second one is for what is skipped."""
 _IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _UNSIGNED = {(16, 2.0**15): np.uint16, (32, 2.0**31): np.uint32, (64, 2.0**63): np.uint64}
 _FOREIGN = ((b"\x1f\x8b", "gzip-compressed data; gunzip it"), (b"PAR1", "a Parquet file"), (b"\x89HDF", "an HDF5 file"))
@@ -67,6 +73,7 @@ class FitsFile:
         self.path = path
         self._verify = verify
         self._descriptor = _open_regular(path)
+        self._passing: memoryview[Any] = memoryview(b"")
         try:
             self.size = os.fstat(self._descriptor).st_size
             self.hdus = list(
@@ -110,7 +117,7 @@ class FitsFile:
         for hdu in self.hdus:
             if "DATASUM" in hdu.header:
                 total = DataSum()
-                view = memoryview(bytearray(min(CHUNK_BYTES, hdu.padded_bytes) or BLOCK))
+                view = self._scratch(min(CHUNK_BYTES, hdu.padded_bytes) or BLOCK)
                 for start in range(0, hdu.padded_bytes, len(view)):
                     piece = view[: hdu.padded_bytes - start]
                     self._read_into(piece, hdu.offset + start, hdu.name)
@@ -170,40 +177,105 @@ class FitsFile:
             raise hdu.header.error(f"has {shape[0]} rows without a pixel")
         if max(n_rows, 1) * row_bytes > max_bytes:
             raise hdu.header.error(f"{n_rows} rows of {row_bytes:,} bytes: too large")
-        rows = np.arange(n_rows) if rows is None else rows
-        stored = np.empty((len(rows), *shape[1:]), _IMAGE_TYPES[bitpix])
-        in_bytes = stored.view(np.uint8).reshape(len(rows), row_bytes)
-        if self._verify and "DATASUM" in hdu.header:
-            self._gather_all(hdu, rows, in_bytes, row_bytes)
-        else:
-            self._gather_rows(hdu, rows, in_bytes, row_bytes)
-        return _native(stored, hdu.header, bitpix)
+        stored = np.dtype(_IMAGE_TYPES[bitpix])
+        values = np.empty((n_rows, prod(shape[1:])), stored.newbyteorder("="))
+        is_whole = rows is None or (n_rows == shape[0] and bool((np.diff(rows) == 1).all()))
+        is_checked = self._verify and "DATASUM" in hdu.header
+        if rows is None or is_whole:
+            self._take_all(hdu, values.reshape(-1), stored, is_checked)
+        elif is_checked:
+            self._pick_rows(hdu, rows, values, stored)
+        elif values.size:
+            self._gather_rows(hdu, rows, values, stored)
+        return _scaled(values.reshape(n_rows, *shape[1:]), hdu.header, bitpix)
 
-    def _gather_all(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
-        """Stream the whole data unit once, adding up its DATASUM and keeping the wanted rows."""
+    def _take_all(self, hdu: HDU, out: np.ndarray, stored: np.dtype, is_checked: bool) -> None:
+        """Read a whole data unit, adding up its DATASUM and turning its bytes round while they are in the cache."""
         total = DataSum()
+        size = max(min(CHUNK_BYTES, hdu.padded_bytes), BLOCK)
+        view = self._scratch(size)
+        for start in range(0, hdu.padded_bytes, size):
+            piece = view[: hdu.padded_bytes - start]
+            self._read_into(piece, hdu.offset + start, hdu.name)
+            if is_checked:
+                total.add(piece)
+            first = start // stored.itemsize
+            n_items = min(len(piece) // stored.itemsize, len(out) - first)
+            out[first : first + n_items] = np.frombuffer(piece, stored, n_items)
+        if is_checked:
+            self._check_sum(hdu, total)
+
+    def _pick_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, stored: np.dtype) -> None:
+        """Stream a whole data unit, adding up its DATASUM and keeping the wanted rows."""
+        total = DataSum()
+        row_bytes = out.shape[1] * stored.itemsize
         order = np.argsort(rows, kind="stable")
-        ends = np.asarray(rows)[order]
+        wanted = rows[order]
         # a multiple of four rows: the checksum adds up words of four bytes
         n_chunk = max(CHUNK_BYTES // max(row_bytes, 1), 1) + 3 & ~3
         size = max(min(n_chunk * row_bytes, hdu.padded_bytes), BLOCK)
-        buffer = bytearray(size)
-        view = memoryview(buffer)
+        view = self._scratch(size)
         for start in range(0, hdu.padded_bytes, size):
             n_bytes = min(size, hdu.padded_bytes - start)
             self._read_into(view[:n_bytes], hdu.offset + start, hdu.name)
             total.add(view[:n_bytes])
             if row_bytes:
                 first = start // row_bytes
-                low, high = np.searchsorted(ends, (first, first + n_chunk))
-                held = np.frombuffer(buffer, np.uint8, (n_bytes // row_bytes) * row_bytes).reshape(-1, row_bytes)
-                out[order[low:high]] = held[ends[low:high] - first]
+                low, high = np.searchsorted(wanted, (first, first + n_chunk))
+                n_held = n_bytes // row_bytes
+                held = np.frombuffer(view, stored, n_held * out.shape[1]).reshape(n_held, -1)
+                out[order[low:high]] = held[wanted[low:high] - first]
         self._check_sum(hdu, total)
 
-    def _gather_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, row_bytes: int) -> None:
-        if row_bytes:
-            for target, row in zip(out, rows, strict=True):
-                self._read_into(memoryview(target), hdu.offset + int(row) * row_bytes, hdu.name)
+    def _gather_rows(self, hdu: HDU, rows: np.ndarray, out: np.ndarray, stored: np.dtype) -> None:
+        """Read rows alone, neighbours together; many rows of a file that is not in memory with all that lies between."""
+        row_bytes = out.shape[1] * stored.itemsize
+        order = np.argsort(rows, kind="stable")
+        wanted = rows[order]
+        is_far = len(rows) >= DENSE_SHARE * hdu.shape[0] and not self._is_cached(
+            hdu.offset + int(wanted[len(wanted) // 2]) * row_bytes
+        )
+        longest_gap = CHUNK_BYTES if is_far else SKIPPED_BYTES
+        n_held = min(max(CHUNK_BYTES // row_bytes, 1), _VECTOR_ROWS, len(rows))
+        scratch = self._scratch(n_held * row_bytes + longest_gap)
+        held, gap = scratch[: n_held * row_bytes], scratch[n_held * row_bytes :]
+        for first in range(0, len(rows), n_held):
+            part = slice(first, first + n_held)
+            self._read_rows(hdu, wanted[part].tolist(), held, gap, row_bytes)
+            n_rows = len(wanted[part])
+            out[order[part]] = np.frombuffer(held, stored, n_rows * out.shape[1]).reshape(n_rows, -1)
+
+    def _read_rows(
+        self, hdu: HDU, rows: list[int], held: memoryview[Any], gap: memoryview[Any], row_bytes: int
+    ) -> None:
+        """Read rows, in increasing order, one behind the other into `held`, and what is between into `gap`."""
+        buffers: list[memoryview[Any]] = []
+        start = end = 0
+        for i, row in enumerate(rows):
+            skipped = row * row_bytes - end
+            if buffers and not 0 <= skipped <= len(gap):  # negative: the same row again
+                self._read_vector(buffers, hdu.offset + start, hdu.name)
+                buffers = []
+            if not buffers:
+                start = row * row_bytes
+            elif skipped:
+                buffers.append(gap[:skipped])
+            buffers.append(held[i * row_bytes : (i + 1) * row_bytes])
+            end = (row + 1) * row_bytes
+        self._read_vector(buffers, hdu.offset + start, hdu.name)
+
+    def _scratch(self, n_bytes: int) -> memoryview[Any]:
+        """Return memory for bytes that pass: the same for every plane, or each new page of it would be faulted in again."""
+        if len(self._passing) < n_bytes:
+            self._passing = memoryview(bytearray(n_bytes))
+        return self._passing[:n_bytes]
+
+    def _is_cached(self, offset: int) -> bool:
+        """Whether a byte of the file is in memory, as far as the system tells."""
+        try:
+            return os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+        except (OSError, AttributeError):  # not there (BlockingIOError), or a system or file system that cannot tell
+            return False
 
     def _tiled(self, hdu: HDU, shape: tuple[int, ...]) -> np.ndarray:
         """Read a tile-compressed image with astropy, from a copy of that HDU alone."""
@@ -233,13 +305,25 @@ class FitsFile:
     def _read_into(self, view: memoryview[Any], offset: int, where: str) -> None:
         done = 0
         while done < len(view):
-            try:
-                n_read = os.preadv(self._descriptor, [view[done:]], offset + done)
-            except OSError as error:
-                raise InputError(self.path, f"cannot be read: {error.strerror}", where=where) from None
-            if n_read == 0:
-                raise InputError(self.path, "cut off while it was read", where=where)
-            done += n_read
+            done += self._read_some([view[done:]], offset + done, where)
+
+    def _read_vector(self, buffers: list[memoryview[Any]], offset: int, where: str) -> None:
+        """Fill buffers one after the other."""
+        n_read = self._read_some(buffers, offset, where)
+        for buffer in buffers:
+            if n_read < len(buffer):  # the system may return less than was asked for
+                self._read_into(buffer[max(n_read, 0) :], offset + max(n_read, 0), where)
+            n_read -= len(buffer)
+            offset += len(buffer)
+
+    def _read_some(self, buffers: list[memoryview[Any]], offset: int, where: str) -> int:
+        try:
+            n_read = os.preadv(self._descriptor, buffers, offset)
+        except OSError as error:
+            raise InputError(self.path, f"cannot be read: {error.strerror}", where=where) from None
+        if n_read == 0:
+            raise InputError(self.path, "cut off while it was read", where=where)
+        return n_read
 
 
 Read = Callable[[int, int], bytes]
@@ -341,12 +425,8 @@ def _open_regular(path: Path) -> int:
     return descriptor
 
 
-def _native(stored: np.ndarray, header: Header, bitpix: int) -> np.ndarray:
-    """Return stored numbers in native byte order, with BZERO and BSCALE applied."""
-    if stored.dtype.byteorder == ">" and np.little_endian:
-        native = stored.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
-    else:
-        native = stored.view(stored.dtype.newbyteorder("="))
+def _scaled(native: np.ndarray, header: Header, bitpix: int) -> np.ndarray:
+    """Return numbers with BZERO and BSCALE applied."""
     scale, zero = header.number("BSCALE", 1.0), header.number("BZERO", 0.0)
     if scale == 1.0 and zero == 0.0:
         return native

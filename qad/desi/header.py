@@ -53,17 +53,17 @@ class Header:
         self.raw_sum = data_sum(raw)
         self._cards: dict[str, bytes] = {}
         self.first = raw[:8].rstrip().decode("ascii", "replace")
-        for start in range(0, len(raw), CARD):
-            card = raw[start : start + CARD]
-            if card == _END:
-                break
-            if not _PRINTABLE.match(card):
-                raise self.error(f"card {start // CARD + 1} is not ASCII text")
-            if card[8:10] == b"= ":
-                key = card[:8].rstrip().decode()
+        end = _place_of_end(raw)
+        cards = raw if end < 0 else raw[:end]
+        if not _PRINTABLE.match(cards):
+            bad = next(i for i in range(0, len(cards), CARD) if not _PRINTABLE.match(cards[i : i + CARD]))
+            raise self.error(f"card {bad // CARD + 1} is not ASCII text")
+        for start in range(0, len(cards), CARD):
+            if cards[start + 8 : start + 10] == b"= ":
+                key = cards[start : start + 8].rstrip().decode()
                 if key in self._cards and _STRUCTURE.match(key):
                     raise self.error(f"{key} stands twice in the header")
-                self._cards.setdefault(key, card[10:])
+                self._cards.setdefault(key, cards[start + 10 : start + CARD])
 
     def __contains__(self, key: str) -> bool:
         return key in self._cards
@@ -142,7 +142,15 @@ class HDU:
 
 def end_of_header(block: bytes) -> bool:
     """Whether END stands in a block."""
-    return any(block[start : start + CARD] == _END for start in range(0, len(block), CARD))
+    return _place_of_end(block) >= 0
+
+
+def _place_of_end(raw: bytes) -> int:
+    """Return where the card END begins, -1 if there is none."""
+    place = raw.find(_END)
+    while place >= 0 and place % CARD:
+        place = raw.find(_END, place + 1)
+    return place
 
 
 def describe(header: Header, index: int, offset: int) -> HDU:

@@ -67,11 +67,15 @@ def median_snr(flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarr
     n_good = good.sum(axis=1, dtype=np.int32)
     with np.errstate(over="ignore", invalid="ignore"):
         ratio = flux * np.sqrt(ivar)
-    # bad pixels go to the end of the sorted row, behind the n_good that count
+    # bad pixels go behind the n_good that count
     ratio[~good] = np.inf
-    ratio.sort(axis=1)
-    rows = np.arange(len(ratio))
-    middle = [ratio[rows, np.maximum(place, 0)] for place in ((n_good - 1) // 2, n_good // 2)]
+    low, high = np.full(len(ratio), np.nan, np.float32), np.full(len(ratio), np.nan, np.float32)
+    for row in np.flatnonzero(n_good):
+        values, middle = ratio[row], (n_good[row] - 1) // 2
+        # half the time of a sort; a second place to divide at would take as long again
+        values.partition(middle)
+        low[row] = high[row] = values[middle]
+        if n_good[row] % 2 == 0:
+            high[row] = values[middle + 1 :].min()
     largest = np.finfo(np.float32).max
-    median = np.clip(middle[0] / 2 + middle[1] / 2, -largest, largest)
-    return np.where(n_good > 0, median, np.nan).astype(np.float32), n_good
+    return np.clip(low / 2 + high / 2, -largest, largest), n_good

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
-_NO_WEIGHT = 1e-200
 
 REFERENCE_WAVE = 2500.0
 """Rest wavelength at which t = 1, Å: the norm is the flux density of the continuum there."""
@@ -85,37 +84,14 @@ def amplitude(flux: Float, ivar: Float, wave_rest: Float) -> tuple[Float, Float]
     Huber's M-estimator by iteratively reweighted means, from the median: one pixel of 1e30 moves it no more than one
     of 10 sigma does.
     """
-    shape = reference_shape(wave_rest)
-    used = ivar > 0
-    red = used & (wave_rest > FOREST_END)
-    used = np.where((red.sum(axis=1) >= MIN_PIXELS)[:, None], red, used)
-    value = np.where(used, flux / shape, 0.0)
-    weight = np.where(used, ivar * shape**2, 0.0)
-    variance = 1.0 / np.maximum(weight, _NO_WEIGHT)
-    with np.errstate(divide="ignore"):
-        sigma = 1.0 / np.sqrt(weight.sum(axis=1))
-    mean = _median(value, used)
-    for _ in range(ITERATIONS):
-        mean = _reweighted_mean(value, variance, mean)
-    return np.where(used.any(axis=1), mean, 0.0), sigma
+    from qad.gridding.kernels import huber_means, used_values
 
-
-def _median(value: Float, used: NDArray[np.bool_]) -> Float:
-    """Return the lower median of the used values of each row, 0 where there is none."""
-    ordered = np.sort(np.where(used, value, np.inf), axis=1)
-    middle = np.maximum(used.sum(axis=1) - 1, 0) // 2
-    median = ordered[np.arange(len(value)), middle]
-    return np.where(np.isfinite(median), median, 0.0)
-
-
-def _reweighted_mean(value: Float, variance: Float, mean: Float) -> Float:
-    """Return the mean with Huber's weights about `mean`: min(1, k sigma / |deviation|) / sigma²."""
-    variance = variance + (INTRINSIC_SCATTER * mean[:, None]) ** 2
-    tail = np.abs(value - mean[:, None])
-    tail *= np.sqrt(variance)
-    tail /= HUBER_K
-    weight = np.reciprocal(np.maximum(variance, tail, out=tail), out=tail)
-    return np.asarray(np.einsum("ij,ij->i", weight, value) / weight.sum(axis=1))
+    value, weight = np.empty(flux.shape), np.empty(flux.shape)
+    count = np.empty(len(flux), np.int64)
+    used_values(flux, ivar, reference_shape(wave_rest), wave_rest > FOREST_END, MIN_PIXELS, value, weight, count)
+    mean, sigma = np.empty(len(flux)), np.empty(len(flux))
+    huber_means(value, weight, count, INTRINSIC_SCATTER, HUBER_K, ITERATIONS, mean, sigma)
+    return mean, sigma
 
 
 def norm_of(flux: Float, ivar: Float, wave_rest: Float) -> NDArray[np.float32]:

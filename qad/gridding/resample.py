@@ -28,11 +28,12 @@ from qad.schema import WAVE_STEP
 MIN_COVERED = 0.5
 """Least share of an output pixel's width that good input pixels must cover; below it the pixel has ivar 0."""
 
-_TINY = 1e-200
 Float = NDArray[np.float64]
 
 
-def resample(flux: Float, ivar: Float, edges: Float) -> tuple[Float, Float]:
+def resample(
+    flux: NDArray[Any], ivar: NDArray[Any], edges: Float, brighter: Float | None = None
+) -> tuple[Float, Float]:
     """Average spectra of the observed grid over the pixels of their windows.
 
     Parameters
@@ -42,6 +43,8 @@ def resample(flux: Float, ivar: Float, edges: Float) -> tuple[Float, Float]:
         others do not change a result, whatever they hold.
     edges : ndarray, shape (n_spectra, n_out + 1)
         Observed wavelengths of the edges of the output pixels, Å, increasing.
+    brighter : ndarray of float64, shape (n_spectra, n_wave), optional
+        Multiply flux by it first, and divide ivar by its square.
 
     Returns
     -------
@@ -53,67 +56,11 @@ def resample(flux: Float, ivar: Float, edges: Float) -> tuple[Float, Float]:
     Sums are taken pixel by pixel in float64, never as differences of a running sum: a spike of 1e30 would swallow all
     that follows it.
     """
-    n_wave = flux.shape[1]
+    from qad.gridding.kernels import resample_rows
+
+    factor = np.ones(flux.shape) if brighter is None else brighter
+    shape = len(flux), edges.shape[1] - 1
+    flux_out, ivar_out = np.empty(shape), np.empty(shape)
     position = (edges - FIRST_EDGE) / WAVE_STEP
-    width = np.diff(position, axis=1)
-    np.clip(position, 0.0, n_wave, out=position)
-    overlap = _Overlap(position, n_wave + 1)
-
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        variance = 1.0 / ivar
-    bad = ~((ivar > 0) & (ivar < np.inf) & (variance < np.inf) & np.isfinite(flux))
-    covered = overlap.sum(_padded(~bad))
-    total = overlap.sum(_padded(flux, bad))
-    error = overlap.sum_squared(_padded(variance, bad))
-    # 1e-9 of a pixel absorbs the rounding of an edge that coincides with that of an input pixel
-    enough = (covered >= MIN_COVERED * width - 1e-9) & (covered > 1e-9)
-    # the division is not masked by `where=`: that is several times slower than dividing by a tiny number in vain
-    flux_out = total * (enough / np.maximum(covered, _TINY))
-    ivar_out = covered**2 * (enough / np.maximum(error, _TINY))
+    resample_rows(flux, ivar, factor, position, MIN_COVERED, flux_out, ivar_out)
     return flux_out, ivar_out
-
-
-def _padded(values: NDArray[Any], bad: NDArray[np.bool_] | None = None) -> Float:
-    """Return the values, 0 where bad, with one more pixel of 0 that the last edge may point at, flattened."""
-    padded = np.zeros((values.shape[0], values.shape[1] + 1))
-    padded[:, :-1] = values
-    if bad is not None:
-        padded[:, :-1][bad] = 0.0
-    return padded.reshape(-1)
-
-
-class _Overlap:
-    """Sums of input pixels over output pixels whose edges lie at `position`, in rows of `stride` input pixels."""
-
-    def __init__(self, position: Float, stride: int) -> None:
-        index = position.astype(np.int64)
-        share = position - index
-        self._left, self._right = share[:, :-1], share[:, 1:]
-        self._within = index[:, 1:] == index[:, :-1]
-        self._shape = index.shape
-        index += stride * np.arange(len(index))[:, None]
-        self._flat = index.reshape(-1)
-
-    def sum(self, values: Float) -> Float:
-        """Return Σ o v."""
-        whole, first, last = self._segments(values)
-        whole -= self._left * first
-        whole += self._right * last
-        return whole
-
-    def sum_squared(self, values: Float) -> Float:
-        """Return Σ o² v."""
-        whole, first, last = self._segments(values)
-        left, right = self._left, self._right
-        whole -= (2.0 - left) * left * first
-        whole += right**2 * last
-        # both edges in one input pixel: o = right - left, not (1 - left) and right
-        np.copyto(whole, (right - left) ** 2 * first, where=self._within)
-        return whole
-
-    def _segments(self, values: Float) -> tuple[Float, Float, Float]:
-        """Return the sum from the input pixel of the left edge up to that of the right edge, and these two pixels."""
-        at_edges = values[self._flat].reshape(self._shape)
-        whole = np.add.reduceat(values, self._flat).reshape(self._shape)[:, :-1]
-        whole[self._within] = 0.0
-        return whole, at_edges[:, :-1], at_edges[:, 1:]

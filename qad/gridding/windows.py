@@ -85,8 +85,8 @@ class WindowMaker:
     def _make_batch(self, rows: Rows, counts: Counter[str]) -> dict[str, NDArray[Any]]:
         settings, grid, z = self.settings, self.grid, rows.scalars["z"]
         start = grid.start(z)
-        flux, ivar, ebv = self._dereddened(rows)
-        flux_grid, ivar_grid = resample(flux, ivar, grid.edges(start, z))
+        ebv, brighter = self._dust(rows)
+        flux_grid, ivar_grid = resample(rows.flux, rows.ivar, grid.edges(start, z), brighter)
         norm = norm_of(flux_grid, ivar_grid, grid.wave_rest(start, z))
         enough = (ivar_grid > 0).sum(axis=1) >= settings.min_good
         usable = (norm > 0) & (norm < np.inf)
@@ -115,18 +115,14 @@ class WindowMaker:
         }
         return columns if keep.all() else {name: values[keep] for name, values in columns.items()}
 
-    def _dereddened(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return flux and ivar as they were before the dust of the Milky Way, and the E(B-V) that was undone."""
-        flux, ivar = rows.flux.astype(np.float64), rows.ivar.astype(np.float64)
+    def _dust(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return E(B-V), and what undoes the dust of the Milky Way; 0 and None without dereddening."""
         if not self.settings.deredden:
-            return flux, ivar, np.zeros(len(rows))
+            return np.zeros(len(rows)), None
         ebv = np.where(_is_known(rows.scalars["ebv"]), rows.scalars["ebv"].astype(np.float64), 0.0)
         # flux / T with T = 10^(-0.4 A)
-        with np.errstate(over="ignore", invalid="ignore"):
-            brighter = np.exp((0.4 * np.log(10.0)) * ebv[:, None] * self._magnitudes)
-            flux *= brighter
-            ivar /= brighter**2
-        return flux, ivar, ebv
+        with np.errstate(over="ignore"):
+            return ebv, np.exp((0.4 * np.log(10.0)) * ebv[:, None] * self._magnitudes)
 
 
 def _is_known(ebv: NDArray[np.float32]) -> NDArray[np.bool_]:

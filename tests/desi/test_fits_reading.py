@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -358,3 +359,47 @@ def test_header_values_are_typed() -> None:
             read("ABSENT")
         with pytest.raises(InputError, match="EMPTY"):
             read("EMPTY")
+
+
+def _forget(path: Path) -> None:
+    """Write a file to disk and drop it from memory."""
+    descriptor = os.open(path, os.O_RDWR)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+
+
+@pytest.fixture(scope="module")
+def plane(scratch: Path) -> tuple[Path, np.ndarray]:
+    image = np.random.default_rng(1).normal(size=(1300, 2751)).astype(np.float32)
+    hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image, name="B_FLUX")])
+    hdus.writeto(scratch / "plane.fits", checksum=True)
+    return scratch / "plane.fits", image
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 1299), max_size=300), st.integers(1, 40), st.booleans(), st.booleans())
+def test_rows_are_the_rows_however_many_wherever_they_lie(
+    plane: tuple[Path, np.ndarray], some: list[int], step: int, verify: bool, cold: bool
+) -> None:
+    path, image = plane
+    for rows in (np.array(some, np.int64), np.arange(0, 1300, step)):
+        if cold:
+            _forget(path)
+        with FitsFile(path, verify) as file:
+            np.testing.assert_array_equal(file.image("B_FLUX", rows), image[rows])
+
+
+@pytest.mark.parametrize("kept_rows", [200.5, 1000.0])
+@pytest.mark.parametrize("rows", [np.arange(0, 1300, 7), np.arange(0, 1300, 2), np.arange(1300), None])
+def test_file_cut_off_while_it_is_open_is_refused(
+    plane: tuple[Path, np.ndarray], tmp_path: Path, kept_rows: float, rows: np.ndarray | None
+) -> None:
+    copy = tmp_path / "cut.fits"
+    copy.write_bytes(plane[0].read_bytes())
+    for verify in (True, False):
+        with FitsFile(copy, verify) as file:
+            os.truncate(copy, int(file.hdu("B_FLUX").offset + kept_rows * 2751 * 4))
+            with pytest.raises(InputError, match="cut off while it was read"):
+                file.image("B_FLUX", rows)
+        copy.write_bytes(plane[0].read_bytes())

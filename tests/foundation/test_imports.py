@@ -49,9 +49,10 @@ ONLY_IN = {
     "psycopg": {"index"},
     "jax": {"models", "training", "scoring"},
     "flax": {"models", "training", "scoring"},
+    "numba": {"gridding"},
     "optax": {"training"},
 }
-HEAVY = ("numpy", "polars", "pyarrow", "astropy", "boto3", "psycopg", "jax", "flax", "scipy", "rich")
+HEAVY = ("numpy", "polars", "pyarrow", "astropy", "boto3", "psycopg", "jax", "flax", "scipy", "numba", "rich")
 """Not pydantic: Typer imports it by itself as soon as a command has options."""
 
 

@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/extract.py`` and ``benchmarks/build_grid.py``."""
