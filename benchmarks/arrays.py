@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -57,11 +58,19 @@ def write_grid(root: Path, flux: np.ndarray, ivar: np.ndarray) -> None:
         }
         ones = {name: np.ones(n) for name in ("ra", "dec", "z", "snr", "ebv", "norm", "coverage")}
         columns = {"targetid": rows + 1, "survey": ["main"] * n, "program": ["dark"] * n, **plain}
-        columns |= {name: values.astype(np.float32) for name, values in ones.items() if name in ("ebv", "norm", "coverage")}
+        columns |= {
+            name: values.astype(np.float32) for name, values in ones.items() if name in ("ebv", "norm", "coverage")
+        }
         columns |= {name: values for name, values in ones.items() if name not in ("ebv", "norm", "coverage")}
         table = make_table(GRID, {**columns, "flux": flux[rows], "ivar": ivar[rows]}, n_obs=flux.shape[1])
         write_table(workspace.grid_file(shard, SHARDS), table, GRID, Provenance("build-grid", {}))
-    grid = {"loglam0": 3.0, "dloglam": 2e-4, "n_rest": flux.shape[1], "n_obs": flux.shape[1], "geometry_hash": "benchmark"}
+    grid = {
+        "loglam0": 3.0,
+        "dloglam": 2e-4,
+        "n_rest": flux.shape[1],
+        "n_obs": flux.shape[1],
+        "geometry_hash": "benchmark",
+    }
     write_json(workspace.grid_json, grid)
 
 
@@ -120,7 +129,7 @@ def parquet(root: Path) -> Batches:
 
 
 def cache(root: Path, is_random: bool) -> Batches:
-    """Return the batches of the trainer itself: its feed over the flat cache, opened anew."""
+    """Return batches as the trainer's feed assembles them, from the flat cache opened anew."""
     from qad.storage.flatcache import open_grid
     from qad.training.batches import epoch_order, fixed_batches
     from qad.training.feed import take
@@ -130,7 +139,29 @@ def cache(root: Path, is_random: bool) -> Batches:
         grid = open_grid(Workspace(root))
         order = epoch_order(np.arange(len(grid)), 0, 0) if is_random else np.arange(len(grid))
         for rows, _ in fixed_batches(order[: len(order) // BATCH * BATCH], BATCH):
-            yield take(grid.flux, rows), take(grid.ivar, rows)
+            batch = take({"flux": grid.flux, "ivar": grid.ivar}, rows)
+            yield batch["flux"], batch["ivar"]
+
+    return batches
+
+
+def on_device(root: Path) -> Batches:
+    """Return the same batches, shuffled, as the feed leaves them on the device (a processor: in JAX's arrays)."""
+    from qad.models.runtime import start_jax
+
+    start_jax()
+    from qad.storage.flatcache import open_grid
+    from qad.training.batches import epoch_order
+    from qad.training.devices import Devices
+    from qad.training.feed import Feed
+    from qad.workspace import Workspace
+
+    def batches() -> Iterator[Pair]:
+        grid = open_grid(Workspace(root))
+        task = SimpleNamespace(arrays={"flux": grid.flux, "ivar": grid.ivar})
+        feed = Feed(task, Devices.choose(1), BATCH, resident=False)
+        for _, batch in feed.batches(epoch_order(np.arange(len(grid)), 0, 0)):
+            yield batch["flux"].block_until_ready(), batch["ivar"].block_until_ready()
 
     return batches
 
@@ -185,6 +216,7 @@ def main() -> None:
             "random: .npy map float16, sorted": at_random(*half, True),
             "random: shuffled blocks float32": shuffled_blocks(*full),
             "random: flat cache, opened": cache(root, True),
+            "random: flat cache, on the device": on_device(root),
         }
         rates: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for turn in range(arguments.repeat + 1):

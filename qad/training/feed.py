@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,11 @@ from qad.training.tasks import Task
 
 AHEAD = 2
 """Batches that wait on the devices: one to go on with, and one on its way."""
+
+
+def take(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the same rows of several arrays, contiguous."""
+    return {name: array[rows] for name, array in arrays.items()}
 
 
 @dataclass
@@ -75,7 +80,7 @@ class Feed:
         if self.resident:
             batch = {"rows": rows.astype(np.int32), "weight": weight}
         else:
-            batch = {name: array[rows] for name, array in self.task.arrays.items()} | {"weight": weight}
+            batch = take(self.task.arrays, rows) | {"weight": weight}
         sent = self.devices.split(batch, size)
         if note is not None:
             each = np.full(len(self.devices.local), note, np.float32)

@@ -32,6 +32,7 @@ root, place, runs = json.loads(sys.argv[1])
 for name, keys in runs.items():
     qad.train(root=root, name=name, **keys, **place)
 """
+LAUNCHERS = ("SLURM_", "OMPI_", "PMI_", "JOB_COMPLETION", "KUBERNETES_", "JAX_COORDINATOR")
 LONG = ["--arch", "mlp", "--epochs", "100000", "--set", "train.mlp_pixels=40", "--batch-size", "32"]
 
 
@@ -153,6 +154,17 @@ def test_who_waits_for_the_others_in_vain_says_so(workspace: Workspace) -> None:
     assert "did not meet at 127.0.0.1" in errors
 
 
+def test_auto_without_a_launcher_says_what_to_name(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
+        monkeypatch.delenv(name)
+    command = [sys.executable, "-m", "qad", "train", "--root", str(workspace.root), "--coordinator", "auto", "--quiet"]
+    process = start(command)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.count("\n") == 1
+    assert "Name HOST:PORT instead" in errors
+
+
 @pytest.mark.parametrize(
     ("environ", "keys", "expected"),
     [
@@ -179,15 +191,12 @@ def test_the_launcher_says_which_process_this_is(
         ({"coordinator": "node1:7654", "processes": 2}, "train.process_id is not set"),
         ({"coordinator": "node1:7654", "process_id": 0}, "train.processes is not set"),
         ({"coordinator": "node1:7654", "processes": 2, "process_id": 2}, "counted from 0"),
-        ({"coordinator": "auto"}, "train.coordinator is 'auto'"),
     ],
 )
 def test_processes_that_cannot_meet_are_one_line(
     keys: dict[str, Any], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [
-        name for name in os.environ if name.startswith(("SLURM_", "OMPI_", "PMI_", "JOB_COMPLETION", "KUBERNETES_"))
-    ]:
+    for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
         monkeypatch.delenv(name)
     with pytest.raises(ConfigError) as error:
         join(Train(**keys))
