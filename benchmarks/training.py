@@ -8,7 +8,7 @@
 
 The loop is the one of ``qad train``, with its feed and its reading of losses; spectra have 1,000 pixels, the network the default
 sizes.  The best epoch counts, compilation not.  A sample costs 6 floating-point operations per weight (forward 2, backward 4).
-Where PyTorch is installed, the same network with Adam stands beside it, eager, on the same number of threads.
+Where PyTorch is installed, the same network with its fused AdamW stands beside it, eager, on the same number of threads.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def train_torch(values: np.ndarray, batch_size: int) -> float:
         if i not in (len(HIDDEN), len(widths) - 2):
             layers.append(torch.nn.ReLU())
     network = torch.nn.Sequential(*layers)
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
     best = np.inf
     for epoch in range(EPOCHS):
         order = np.random.default_rng(epoch).permutation(len(values))

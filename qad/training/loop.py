@@ -155,6 +155,7 @@ class Trainer:
         with deferred_signals() as signals:
             # several processes must stop after the same step: what one is told travels with the batches
             self.heard, self.stop = signals, signals if self.peers.count == 1 else StopFlag()
+            self.told_at = -1
             try:
                 with lost_peers():
                     run = self._start() if resume is None else self._restore(resume)
@@ -193,10 +194,12 @@ class Trainer:
                 run.batch += 1
                 self.progress.advance()
                 is_due = time.monotonic() - self.saved > 60 * self.options.checkpoint_minutes
-                if (self.stop or is_due) and run.batch < self.n_batches:
+                # a checkpoint reads a step earlier than the other processes do: all stop one step after the one that told
+                must_stop = bool(self.stop) and number > self.told_at
+                if (must_stop or is_due) and run.batch < self.n_batches:
                     self._read(run, *waiting, good)
                     waiting = None
-                    if self.stop:
+                    if must_stop:
                         return
                     self._save(run)
         if waiting is not None:
@@ -209,8 +212,9 @@ class Trainer:
     def _read(self, run: _Run, rows: np.ndarray, values: jax.Array, good: State) -> None:
         metrics = read_metrics(values)
         run.losses.append((metrics.loss, metrics.weight, metrics.grad_norm))
-        if metrics.note:
+        if metrics.note and not self.stop:
             self.stop.note(metrics.note)
+            self.told_at = (run.epoch - 1) * self.n_batches + len(run.losses) - 1
         if not (math.isfinite(metrics.loss) and math.isfinite(metrics.grad_norm)):
             self._stop(run, rows, good)
 

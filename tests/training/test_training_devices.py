@@ -28,19 +28,19 @@ from qad.workspace import Workspace
 TOLERANCE = 2e-5
 """Relative; sums over a batch in another order differ by a few float32 roundings (6e-8), which the steps carry on."""
 DEVICES = 4
+KEYS: dict[str, Any] = {key.removeprefix("train."): value for key, value in SMALL.items()}
+KEYS |= {"epochs": 2, "em_iterations": 2}
 VAE = {"vae": True, "vae_beta": 0.3}
 RUNS: dict[str, dict[str, Any]] = {
     "rest-frame-1": {"devices": 1},
     "rest-frame-4": {"devices": 4},
     # 3 devices divide neither a batch of 32 nor the last one
-    "rest-frame-3": {"devices": 3},
     "vae-1": {"devices": 1, **VAE},
     "vae-3": {"devices": 3, **VAE},
     "mlp-1": {"arch": "mlp", "devices": 1},
-    "mlp-4": {"arch": "mlp", "devices": 0},
     "mlp-3": {"arch": "mlp", "devices": 3},
     "factor-1": {"arch": "factor", "devices": 1},
-    "factor-4": {"arch": "factor", "devices": 4},
+    "factor-4": {"arch": "factor", "devices": 0},
 }
 CODE = """
 import json, sys
@@ -77,8 +77,7 @@ def assert_alike(workspace: Workspace, first: str, second: str) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory, toy: Toy) -> Workspace:
     """A work directory with a model of each of RUNS, all trained by a process with four devices."""
     workspace = write_toy_grid(tmp_path_factory.mktemp("devices"), toy)
-    small = {key.removeprefix("train."): value for key, value in SMALL.items()}
-    runs = {name: {**small, **keys} for name, keys in RUNS.items()}
+    runs = {name: {**KEYS, **keys} for name, keys in RUNS.items()}
     done = on_devices(DEVICES, CODE, [str(workspace.root), runs])
     assert done.returncode == 0, done.stderr
     return workspace
@@ -88,9 +87,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, toy: Toy) -> Workspace:
     ("one", "several"),
     [
         ("rest-frame-1", "rest-frame-4"),
-        ("rest-frame-1", "rest-frame-3"),
         ("vae-1", "vae-3"),
-        ("mlp-1", "mlp-4"),
         ("mlp-1", "mlp-3"),
     ],
 )
@@ -121,7 +118,7 @@ qad.train(root=root, name=name, progress=Stop(), **keys)
 
 
 def test_a_run_goes_on_with_another_number_of_devices(trained: Workspace) -> None:
-    keys = {key.removeprefix("train."): value for key, value in SMALL.items()} | {"arch": "mlp"}
+    keys = {**KEYS, "arch": "mlp"}
     stopped = on_devices(2, STOPPED, [str(trained.root), "mlp-moved", {**keys, "devices": 2}])
     assert stopped.returncode == -15, stopped.stderr
     [checkpoint] = (trained.model("mlp-moved") / "checkpoints").iterdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,16 +15,15 @@ from typing import Any
 
 import polars as pl
 import pytest
-from conftest import SMALL
-from test_training_devices import assert_alike
+from test_training_devices import KEYS, assert_alike
 
 import qad
 from qad.errors import ConfigError
+from qad.results import NoProgress
 from qad.settings import Train
 from qad.training.peers import Peers, join, placement
 from qad.workspace import Workspace
 
-KEYS = {key.removeprefix("train."): value for key, value in SMALL.items()}
 RUNS: dict[str, dict[str, Any]] = {"rest-frame": {"vae": True}, "mlp": {}, "factor": {}}
 CODE = """
 import json, sys
@@ -42,20 +42,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(command: Sequence[str], devices: int = 1) -> subprocess.Popen[str]:
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
+def start(command: Sequence[str], devices: int = 1, **more: str) -> subprocess.Popen[str]:
+    environment = (
+        os.environ
+        | more
+        | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "JAX_PLATFORMS": "cpu",
+        }
+    )
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def start_pair(workspace: Workspace, *arguments: str) -> list[subprocess.Popen[str]]:
-    address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "qad", "train", "--root", str(workspace.root), "--coordinator", address]
-    command += ["--processes", "2", "--set", "train.peer_timeout_s=20"]
+    command = [sys.executable, "-m", "qad", "train", "--root", str(workspace.root), "--set", "train.peer_timeout_s=20"]
     command += ["--set", "train.checkpoint_minutes=0.001", *arguments]
-    return [start([*command, "--process-id", str(number)]) for number in range(2)]
+    place = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process-id"]
+    return [start([*command, *place, str(number)]) for number in range(2)]
+
+
+def start_under_slurm(workspace: Workspace, *arguments: str) -> list[subprocess.Popen[str]]:
+    """Start what ``srun --ntasks 2`` would, with the variables that Slurm sets."""
+    command = [sys.executable, "-m", "qad", "train", "--root", str(workspace.root), "--coordinator", "auto", *arguments]
+    # JAX makes the port of the job's number
+    job = str(random.randrange(10**6))
+    step = {"SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "1"}
+    return [start(command, SLURM_PROCID=str(i), SLURM_LOCALID=str(i), **step) for i in range(2)]
 
 
 def finish(pair: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
@@ -108,19 +120,19 @@ def test_a_signal_to_one_stops_both_and_one_process_can_go_on(workspace: Workspa
     assert all("stopped by SIGTERM; `qad train` again goes on from here" in errors for _, _, errors in ended)
     checkpoints = workspace.model("default") / "checkpoints"
     last = max(int(path.name.removeprefix("step-")) for path in checkpoints.iterdir())
-    alone = subprocess.Popen(
-        [sys.executable, "-m", "qad", "train", "--root", str(workspace.root), *LONG], stderr=subprocess.PIPE, text=True
-    )
-    assert alone.stderr is not None
-    line = next(line for line in alone.stderr if "going on from step" in line)
-    alone.terminate()
-    alone.communicate(timeout=60)
-    assert f"going on from step {last}" in line
+
+    class Enough(NoProgress):
+        def note(self, message: str) -> None:
+            raise KeyError(message)
+
+    keys = {"arch": "mlp", "epochs": 100_000, "mlp_pixels": 40, "batch_size": 32}
+    with pytest.raises(KeyError, match=f"going on from step {last}"):
+        qad.train(root=workspace.root, progress=Enough(), **keys)
 
 
-def test_the_first_alone_prints_and_writes(workspace: Workspace) -> None:
+def test_under_slurm_the_first_alone_prints_and_writes(workspace: Workspace) -> None:
     [(code, out, errors), (other_code, other_out, other_errors)] = finish(
-        start_pair(workspace, *LONG[:2], "--epochs", "2", *LONG[4:], "--json", "--quiet")
+        start_under_slurm(workspace, *LONG[:2], "--epochs", "2", *LONG[4:], "--json", "--quiet")
     )
     assert (code, other_code) == (0, 0), errors + other_errors
     assert json.loads(out)["n_done"] == 1
