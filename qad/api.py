@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,12 @@ def _call(verb: str, options: dict[str, Any]) -> StageResult:
     if verb == "inspect" or run.dry_run:
         result = function(config, run)
     else:
-        with stage_lock(config.workspace.locks, verb.replace("_", "-")):
+        locked = (
+            nullcontext()
+            if config.is_locked_by_its_stage(verb)
+            else stage_lock(config.workspace.locks, verb.replace("_", "-"))
+        )
+        with locked:
             result = function(config, run)
         if verb in INDEXED_STAGES:
             sync(config, run)

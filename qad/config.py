@@ -64,6 +64,10 @@ class Config:
         """The paths of the work directory."""
         return Workspace(self.root)
 
+    def is_locked_by_its_stage(self, verb: str) -> bool:
+        """Return whether a stage locks the work directory itself: of processes that train together only the first one does."""
+        return verb == "train" and bool(self.train.coordinator)
+
     def section(self, name: str) -> dict[str, Any]:
         """Return a section as JSON types, without secrets: what provenance records."""
         section: Section = getattr(self, name)

@@ -138,6 +138,20 @@ class Train(Section):
     seed: int = Field(0, ge=0, description="seed of every random number")
     checkpoint_minutes: float = Field(10.0, gt=0, description="minutes between checkpoints; the last two are kept")
     resume: bool = Field(True, description="continue from the last checkpoint")
+    devices: int = Field(0, ge=0, description="devices of each process to train on; 0: all")
+    coordinator: str = Field(
+        "",
+        description="HOST:PORT at which several processes meet, served by the first; auto: as Slurm, Kubernetes or MPI say; empty: one process",
+    )
+    processes: int = Field(
+        0, ge=0, description="how many processes train together; 0: as the launcher's environment says"
+    )
+    process_id: int = Field(
+        -1, ge=-1, description="number of this process, from 0; -1: as the launcher's environment says"
+    )
+    peer_timeout_s: float = Field(
+        120.0, gt=0, description="seconds to wait for the other processes at the start, and without a sign of life"
+    )
 
 
 class Score(Section):

@@ -73,7 +73,8 @@ class Run:
         started = time.monotonic()
         with ExitStack() as stack:
             if not common.dry_run:
-                stack.enter_context(stage_lock(config.workspace.locks, verb))
+                if not config.is_locked_by_its_stage(verb):
+                    stack.enter_context(stage_lock(config.workspace.locks, verb))
                 stack.enter_context(stage_log(config.workspace.log, verb))
             _log.info("start", extra={"stage": verb, "config": dict(config.section(verb.replace("-", "_")))})
             progress = stack.enter_context(self.progress())

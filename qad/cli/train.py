@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -33,6 +34,18 @@ def train(
     vae: Annotated[
         bool | None, typer.Option("--vae/--no-vae", help="Variational: sample the latents, add the KL divergence.")
     ] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="N|all", help="Devices to train on: each batch is split over them.")
+    ] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Train with several processes that meet here; the first serves it.  auto: as Slurm, Kubernetes or MPI say.",
+        ),
+    ] = None,
+    processes: Annotated[int | None, typer.Option(metavar="N", help="How many processes train together.")] = None,
+    process_id: Annotated[int | None, typer.Option(metavar="I", help="Number of this process, from 0.")] = None,
 ) -> None:
     """Train a model of normal quasars on the grid.
 
@@ -48,11 +61,29 @@ def train(
         "seed": seed,
         "resume": resume,
         "vae": vae,
+        "devices": devices if devices is None else device_number(devices),
+        "coordinator": coordinator,
+        "processes": processes,
+        "process_id": process_id,
     }
     config = run.load({f"train.{key}": value for key, value in flags.items()})
+    from qad.training.peers import join
     from qad.training.stage import train
 
+    if not run.common.dry_run and not join(config.train).is_first:
+        run.common = replace(run.common, quiet=True, json=False)
     run.stage("train", train, config)
+
+
+def device_number(text: str) -> int:
+    """Return how many devices ``--devices`` asks for; 0 is all."""
+    from qad.errors import ConfigError
+
+    if text == "all":
+        return 0
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ConfigError(f"--devices {text!r} is neither a number of devices nor all")
+    return int(text)
 
 
 EXAMPLES = (
@@ -60,6 +91,9 @@ EXAMPLES = (
     "qad train --name baseline --arch mlp --epochs 30",
     "qad train --name quick --arch factor --n-latent 12",
     "qad train --seed 1 --batch-size 128 --no-resume --json",
+    "qad train --devices 2",
+    "srun --ntasks 4 qad train --coordinator auto",
+    "qad train --coordinator node1:7654 --processes 2 --process-id 0",
 )
 
 

@@ -182,7 +182,10 @@ def read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
         raise InputError(path, f"damaged: SHA-256 {found[:12]}…, recorded was {sha256[:12]}…")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a member that is no array")  # numpy hands such bytes out as they are
+        return arrays
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(path, f"holds something other than plain arrays: {str(error).splitlines()[0]}") from None
 

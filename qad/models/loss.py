@@ -28,7 +28,8 @@ def rest_frame_loss(
     beta : float
         Weight of the variational model's KL divergence.
     """
-    flux, ivar, start = batch["flux"], batch["ivar"], batch["start"]
+    ivar, start = batch["ivar"], batch["start"]
+    flux = jnp.where(ivar > 0, batch["flux"], 0)  # what a masked pixel holds must never reach a result
     n_obs = flux.shape[1]
     mean, log_scale = network.encode(flux, ivar, start, batch["prior"])
     spread = batch["prior_sd"] * jnp.exp(log_scale)

@@ -12,8 +12,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes `path`, replacing it, if the block ends without an error.
 
     A folder cannot be swapped in one step: between two renames a crash leaves `path` absent and its older content
     beside it, as ``.<name>…old.part``, never a mixture.
+
+    `keep` says, when all is written and `path` exists, whether that is as good: then it stays, and ours is removed.
     """
     with storage_errors(path):
         make_folder(path.parent)
@@ -111,16 +113,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if item.is_file():
                     sync(item)
             sync(partial)
-            if path.exists():
-                old = temporary_name(path.with_name(path.name + ".old"))
-                path.rename(old)
-                partial.rename(path)
-                shutil.rmtree(old)
-            else:
-                partial.rename(path)
+            while not _is_renamed(partial, path):
+                if keep():
+                    break
+                # another process may have removed it just now
+                with suppress(FileNotFoundError):
+                    old = temporary_name(path.with_name(path.name + ".old"))
+                    path.rename(old)
+                    shutil.rmtree(old)
             sync(path.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_renamed(folder: Path, path: Path) -> bool:
+    """Give a folder its final name, and return False where that is taken."""
+    try:
+        folder.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

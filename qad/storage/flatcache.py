@@ -2,6 +2,12 @@
 
 Parquet's fixed-size lists read at a few hundred MB/s, a mapped array at memory speed: training and scoring read this.
 The grid table stays the truth; the cache can be deleted at any time.
+
+Its folder is named by a hash of all that went into it, so that changed shards, another ``grid.json`` or another version of
+qad's cache never meet an old one.  Several processes may build it at once: each writes aside, the first to finish names it.
+
+The vectors are float32 as in the table.  float16 would take half of the space, but numpy widens it more slowly than it reads
+float32 (``benchmarks/arrays.py``: a quarter of the rate), and the ivar of the brightest quasars overflows it.
 """
 
 from __future__ import annotations
@@ -16,16 +22,20 @@ import numpy as np
 
 from qad.errors import InputError
 from qad.schema import GRID
-from qad.storage.atomic import atomic_folder, remove_stale_parts
-from qad.storage.parquet import read_frame, read_table, vectors
+from qad.storage.atomic import atomic_folder, check_space, remove_stale_parts
+from qad.storage.parquet import read_batches, read_frame, vectors
 from qad.storage.provenance import hash_document
-from qad.storage.receipts import hashes_of, write_receipt
+from qad.storage.receipts import hashes_of, stat_inputs, write_receipt
 from qad.workspace import Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
 CACHE_FORMAT = 1
+BUILD_ROWS = 1024
+"""Spectra in memory at a time while the cache is built, whatever the size of the shards."""
+ATTEMPTS = 3
+"""Times that a cache is built before we give up: another process may remove it in between."""
 SCALARS = tuple(column.name for column in GRID.columns if not column.is_vector)
 _NEEDED = ("loglam0", "dloglam", "n_rest", "n_obs", "geometry_hash")
 
@@ -94,13 +104,12 @@ def open_grid(workspace: Workspace, verify: bool = False) -> GridCache:
     shards = find_shards(workspace)
     key = _key(workspace, shards, verify)
     folder = workspace.grid / "cache" / key[:32]
-    cache = _open(folder, grid, key)
-    if cache is None:
-        _build(folder, shards, grid)
+    for _ in range(ATTEMPTS):
         cache = _open(folder, grid, key)
-    if cache is None:
-        raise InputError(folder, "the cache was removed while it was read; run again")
-    return cache
+        if cache is not None:
+            return cache
+        _build(folder, shards, grid, key)
+    raise InputError(folder, "the cache is removed as soon as it is built: another process works on another grid here")
 
 
 def read_grid_json(path: Path) -> dict[str, Any]:
@@ -149,18 +158,22 @@ def _key(workspace: Workspace, shards: list[Path], verify: bool) -> str:
     )
 
 
-def _build(folder: Path, shards: list[Path], grid: dict[str, Any]) -> None:
-    """Write the cache shard by shard: memory holds one shard at a time."""
+def _build(folder: Path, shards: list[Path], grid: dict[str, Any], key: str) -> None:
+    """Write the cache, a few spectra at a time."""
     table = read_frame(shards, GRID, SCALARS)
     shape = (table.height, int(grid["n_obs"]))
-    with atomic_folder(folder) as partial:
+    before = stat_inputs(shards)
+    with atomic_folder(folder, keep=lambda: _open(folder, grid, key) is not None) as partial:
+        check_space(folder, 8 * shape[0] * shape[1])
         with (partial / "flux.f32").open("wb") as flux, (partial / "ivar.f32").open("wb") as ivar:
             for shard in shards:
-                values = read_table(shard, GRID, ["targetid", "flux", "ivar"])
-                for name, handle in (("flux", flux), ("ivar", ivar)):
-                    handle.write(_checked(shard, values, name, shape[1]).data)
+                for rows in read_batches(shard, GRID, ["targetid", "flux", "ivar"], BUILD_ROWS):
+                    for name, handle in (("flux", flux), ("ivar", ivar)):
+                        handle.write(_checked(shard, rows, name, shape[1]).data)
         table.write_ipc(partial / "table.arrow")
         (partial / "cache.json").write_text(json.dumps({"format": CACHE_FORMAT, "shape": shape}) + "\n")
+        if stat_inputs(shards) != before:
+            raise InputError(folder.parent.parent, "the grid was changed while it was read; run again")
     remove_stale_parts(folder.parent)
     for other in folder.parent.iterdir():
         if other != folder and not other.name.startswith("."):
@@ -192,6 +205,8 @@ def _open(folder: Path, grid: dict[str, Any], key: str) -> GridCache | None:
         if any(size != 4 * shape[0] * shape[1] for size in sizes.values()):
             return None
         table = pl.read_ipc(folder / "table.arrow")
+        if table.height != shape[0]:
+            return None
         if shape[0] == 0:
             empty = np.empty(shape, np.float32)
             return GridCache(empty, empty, table, grid, key)

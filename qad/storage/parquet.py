@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,30 @@ def read_table(path: Path, spec: Table, columns: Sequence[str] | None = None) ->
     try:
         wanted = None if columns is None else list(columns)
         return pq.read_table(path, columns=wanted, partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(path, f"damaged: {_first_line(error)}", where=spec.tag) from None
+
+
+def read_batches(path: Path, spec: Table, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    """Yield some columns of a table in pieces of at most `rows` rows: memory holds one piece, and a row group's bytes.
+
+    The file's schema is checked as in :func:`read_table`.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_table`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _read_schema(path)
+    _checked_metadata(path, schema, spec)
+    _check_columns(schema, spec, error=lambda text: InputError(path, text, where=spec.tag))
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(rows, columns=list(columns)):
+                yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
         raise InputError(path, f"damaged: {_first_line(error)}", where=spec.tag) from None
 

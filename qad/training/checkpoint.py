@@ -138,7 +138,6 @@ def unpack_tree(prefix: str, arrays: Mapping[str, np.ndarray], like: Any) -> Any
         If an array is missing or of another shape or type.
     """
     import jax
-    import jax.numpy as jnp
 
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     values = []
@@ -147,5 +146,5 @@ def unpack_tree(prefix: str, arrays: Mapping[str, np.ndarray], like: Any) -> Any
         array = arrays.get(name)
         if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
             raise ValueError(f"array {name} is missing or of another architecture")
-        values.append(jnp.asarray(array))
+        values.append(array)
     return jax.tree_util.tree_unflatten(tree, values)

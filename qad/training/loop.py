@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,11 +16,14 @@ import numpy as np
 
 from qad.errors import InputError, QadError
 from qad.results import NoProgress, Progress
-from qad.training.batches import epoch_order, fixed_batches, n_batches
+from qad.training.batches import epoch_order, n_batches
 from qad.training.checkpoint import Checkpoint, Checkpoints, pack_tree, unpack_tree
+from qad.training.devices import Devices
+from qad.training.feed import Feed
 from qad.training.history import Epoch
+from qad.training.peers import Peers, lost_peers
 from qad.training.signals import StopFlag, deferred_signals
-from qad.training.step import Metrics, Program, State, make_program
+from qad.training.step import Program, State, make_program, read_metrics
 from qad.training.tasks import Task
 
 _log = logging.getLogger("qad.training")
@@ -36,6 +40,8 @@ class LoopOptions:
     learning_rate, weight_decay, clip_norm : float
     seed : int
     checkpoint_minutes : float
+    resident : bool, optional
+        Keep all data on the devices; None: if there is room.
     """
 
     epochs: int
@@ -45,6 +51,7 @@ class LoopOptions:
     clip_norm: float
     seed: int
     checkpoint_minutes: float = 10.0
+    resident: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ class Trainer:
     extra : mapping of str to ndarray
         Arrays that each checkpoint carries along.
     progress : Progress
+    peers : Peers, optional
+        The processes of the run; the first one alone saves.
     """
 
     def __init__(
@@ -111,15 +120,20 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         extra: Mapping[str, np.ndarray] | None = None,
         progress: Progress | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.task, self.rows, self.validation, self.options = task, rows, validation, options
-        self.targetid, self.checkpoints = targetid, checkpoints
+        self.peers = peers or Peers()
+        self.devices = self.peers.devices or Devices.choose()
+        self.targetid, self.checkpoints = targetid, checkpoints if self.peers.is_first else None
         self.extra = dict(extra or {})
         self.progress = progress or NoProgress()
         self.size = min(options.batch_size, len(rows))
         self.n_batches = n_batches(len(rows), self.size)
+        self.feed = Feed(task, self.devices, self.size, options.resident)
         self.program: Program = make_program(
             task,
+            self.devices,
             n_steps=options.epochs * self.n_batches,
             learning_rate=options.learning_rate,
             weight_decay=options.weight_decay,
@@ -138,16 +152,21 @@ class Trainer:
         InputError
             If the checkpoint is of another architecture, or the device's memory is too small.
         """
-        with deferred_signals() as stop:
+        with deferred_signals() as signals:
+            # several processes must stop after the same step: what one is told travels with the batches
+            self.heard, self.stop = signals, signals if self.peers.count == 1 else StopFlag()
+            self.told_at = -1
             try:
-                run = self._start() if resume is None else self._restore(resume)
-                self.progress.start("train", self.options.epochs * self.n_batches, "steps")
-                self.progress.advance((run.epoch - 1) * self.n_batches + run.batch)
-                while run.epoch <= self.options.epochs and not stop:
-                    self._epoch(run, stop)
+                with lost_peers():
+                    run = self._start() if resume is None else self._restore(resume)
+                    self.progress.start("train", self.options.epochs * self.n_batches, "steps")
+                    self.progress.advance((run.epoch - 1) * self.n_batches + run.batch)
+                    while run.epoch <= self.options.epochs and not self.stop:
+                        self._epoch(run)
+                    signals.number = self.peers.largest(signals.number or self.stop.number)
             except jax.errors.JaxRuntimeError as error:
                 raise _device_error(error, self.options.batch_size) from None
-            if stop:
+            if signals:
                 self._save(run)
         return Trained(self.program.network(run.best), run.best_epoch, run.best_step, run.best_loss, run.history)
 
@@ -159,26 +178,30 @@ class Trainer:
             run.history.append(Epoch(0, 0, None, run.best_loss, 0.0, None, time.monotonic() - self.started))
         return run
 
-    def _epoch(self, run: _Run, stop: StopFlag) -> None:
+    def _epoch(self, run: _Run) -> None:
         good = jax.tree.map(jnp.copy, run.state)
         order = epoch_order(self.rows, self.options.seed, run.epoch)
-        waiting: tuple[np.ndarray, Metrics] | None = None
-        for rows, weight in fixed_batches(order, self.size, run.batch):
-            number = (run.epoch - 1) * self.n_batches + run.batch
-            run.state, metrics = self.program.step(run.state, self.task.batch(rows, weight), number)
-            # the device works on this step while the step before is read: it never waits for the host
-            if waiting is not None:
-                self._read(run, *waiting, good)
-            waiting = (rows, metrics)
-            run.batch += 1
-            self.progress.advance()
-            is_due = time.monotonic() - self.saved > 60 * self.options.checkpoint_minutes
-            if (stop or is_due) and run.batch < self.n_batches:
-                self._read(run, *waiting, good)
-                waiting = None
-                if stop:
-                    return
-                self._save(run)
+        waiting: tuple[np.ndarray, jax.Array] | None = None
+        note = None if self.peers.count == 1 else lambda: self.heard.number
+        with closing(self.feed.batches(order, run.batch, note)) as batches:
+            for rows, batch in batches:
+                number = (run.epoch - 1) * self.n_batches + run.batch
+                run.state, metrics = self.program.step(run.state, self.feed.data, batch, number)
+                # the devices work on this step while the step before is read: they never wait for the host
+                if waiting is not None:
+                    self._read(run, *waiting, good)
+                waiting = (rows, metrics)
+                run.batch += 1
+                self.progress.advance()
+                is_due = time.monotonic() - self.saved > 60 * self.options.checkpoint_minutes
+                # a checkpoint reads a step earlier than the other processes do: all stop one step after the one that told
+                must_stop = bool(self.stop) and number > self.told_at
+                if (must_stop or is_due) and run.batch < self.n_batches:
+                    self._read(run, *waiting, good)
+                    waiting = None
+                    if must_stop:
+                        return
+                    self._save(run)
         if waiting is not None:
             self._read(run, *waiting, good)
         if not self._finish_epoch(run):
@@ -186,10 +209,13 @@ class Trainer:
         if time.monotonic() - self.saved > 60 * self.options.checkpoint_minutes:
             self._save(run)
 
-    def _read(self, run: _Run, rows: np.ndarray, metrics: Metrics, good: State) -> None:
-        loss, weight, grad_norm = (float(value) for value in metrics)
-        run.losses.append((loss, weight, grad_norm))
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+    def _read(self, run: _Run, rows: np.ndarray, values: jax.Array, good: State) -> None:
+        metrics = read_metrics(values)
+        run.losses.append((metrics.loss, metrics.weight, metrics.grad_norm))
+        if metrics.note and not self.stop:
+            self.stop.note(metrics.note)
+            self.told_at = (run.epoch - 1) * self.n_batches + len(run.losses) - 1
+        if not (math.isfinite(metrics.loss) and math.isfinite(metrics.grad_norm)):
             self._stop(run, rows, good)
 
     def _stop(self, run: _Run, rows: np.ndarray, good: State) -> None:
@@ -231,11 +257,13 @@ class Trainer:
         return True
 
     def _validate(self, params: Any) -> float:
-        parts = [
-            self.program.evaluate(params, self.task.batch(rows, weight))
-            for rows, weight in fixed_batches(self.validation, self.size)
-        ]
-        total, weight = np.array([[float(value) for value in part] for part in parts]).sum(axis=0)
+        sums: list[Any] = []
+        with closing(self.feed.batches(self.validation)) as batches:
+            for _, batch in batches:
+                sums.append(self.program.evaluate(params, self.feed.data, batch))
+                if len(sums) > 1:  # never two evaluations behind: batches would pile up on the devices
+                    sums[-2] = np.asarray(sums[-2])
+        total, weight = np.array([np.asarray(part) for part in sums], np.float64).sum(axis=0)
         return float(total / max(weight, 1e-12))
 
     def _save(self, run: _Run) -> str:
@@ -266,8 +294,8 @@ class Trainer:
             folder = self.checkpoints.folder if self.checkpoints else "checkpoint"
             raise InputError(folder, str(error), f"step {checkpoint.step}") from None
         return _Run(
-            state,
-            best,
+            self.devices.replicate(state),
+            self.devices.replicate(best),
             epoch=int(info["epoch"]),
             batch=int(info["batch"]),
             best_epoch=int(info["best_epoch"]),

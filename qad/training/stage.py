@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qad.config import Config
-from qad.errors import InputError
+from qad.errors import EXIT_BUG, InputError
 from qad.models.directory import HISTORY, WEIGHTS, read_info, write_model
 from qad.models.factor import FactorModel
 from qad.models.sizes import Sizes
 from qad.models.trained import initial_weights
+from qad.models.windows import GROUP_ROWS
 from qad.results import Progress, RunOptions, StageResult
 from qad.settings import Train
 from qad.storage.atomic import atomic_folder, remove_stale_parts
 from qad.storage.flatcache import GridCache, open_grid
+from qad.storage.lock import stage_lock
 from qad.storage.provenance import InputFile, Provenance, hash_document, hash_file
 from qad.training.history import Epoch, write_history
+from qad.training.peers import Peers, join, leave_at_exit
 from qad.training.split import training_rows
 
 if TYPE_CHECKING:
@@ -32,8 +37,11 @@ EM_SPECTRA = 20_000
 """The factor model is fitted to at most this many training spectra: more do not change its factors."""
 LEARNING_RATE = {"rest-frame": 2e-4, "mlp": 1e-3}
 """Peak learning rates: the rest-frame network starts as a good model, and fits noise within a few epochs at 1e-3."""
-_IRRELEVANT = ("name", "resume", "checkpoint_minutes")
-"""Keys of ``[train]`` that do not change the model."""
+_PLACEMENT = ("devices", "coordinator", "processes", "process_id", "peer_timeout_s")
+"""Keys of ``[train]`` that say where training runs: they change the model by rounding at most, and no file names them."""
+_INFO = "checkpoint.json"
+_IRRELEVANT = ("name", "resume", "checkpoint_minutes", *_PLACEMENT)
+"""Keys of ``[train]`` that do not make it another run."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +76,45 @@ def train(config: Config, options: RunOptions) -> StageResult:
         If the loss is not finite.
     """
     section, workspace = config.train, config.workspace
+    if options.dry_run:
+        return _train(config, options, Peers())
+    peers = join(section)
+    try:
+        with stage_lock(workspace.locks, "train") if section.coordinator and peers.is_first else nullcontext():
+            result = _train(config, options, peers)
+            # the first one writes to the end: who left before it would pass for lost
+            peers.largest(0)
+            return result
+    except BaseException as error:
+        leave_at_exit(peers, getattr(error, "exit_code", EXIT_BUG))
+        raise
+
+
+def _train(config: Config, options: RunOptions, peers: Peers) -> StageResult:
+    section, workspace = config.train, config.workspace
     folder = workspace.model(section.name)
-    cache = open_grid(workspace, options.verify)
+    cache = open_grid(workspace, options.verify) if peers.is_first else None
+    # one process looks after the cache; the others find it whole
+    peers.largest(0)
+    cache = cache or open_grid(workspace)
     train_rows, validation = training_rows(workspace, cache, section.n_latent)
     counts: dict[str, float] = {"train": len(train_rows), "validation": len(validation)}
     run = _run_hash(section, cache)
-    if not options.force and _is_done(folder, run):
+    is_done = peers.largest(int(peers.is_first and not options.force and _is_done(folder, run)))
+    if is_done:
         return StageResult("train", n_skipped=1, paths=(folder,), counts=counts, details=_details(read_info(folder)))
     if options.dry_run:
         return StageResult("train", n_done=1, paths=(folder,), counts=counts, dry_run=True)
-    remove_stale_parts(workspace.models)
-    work = _Work(section, cache, train_rows, validation, options, folder, run)
-    result = work.run()
-    provenance = Provenance("train", config.section("train"), [InputFile("grid", cache.key)])
+    if peers.is_first:
+        remove_stale_parts(workspace.models)
+    result = _Work(section, cache, train_rows, validation, options, folder, run, peers).run()
+    counts |= result.counts
+    if not peers.is_first:
+        return StageResult("train", n_done=1, paths=(folder,), counts=counts)
+    settings = {key: value for key, value in config.section("train").items() if key not in _PLACEMENT}
+    provenance = Provenance("train", settings, [InputFile("grid", cache.key)])
     info = _write(folder, result, cache, provenance, run)
-    return StageResult("train", n_done=1, paths=(folder,), counts={**counts, **result.counts}, details=_details(info))
+    return StageResult("train", n_done=1, paths=(folder,), counts=counts, details=_details(info))
 
 
 def _details(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,6 +162,7 @@ class _Work:
     options: RunOptions
     folder: Path
     run_hash: str
+    peers: Peers
 
     @property
     def progress(self) -> Progress:
@@ -139,7 +172,13 @@ class _Work:
         if self.section.arch == "mlp":
             return self._mlp()
         resume = self._resume() if self.section.arch == "rest-frame" else None
-        model = self._factor_model() if resume is None else self._stored_factor_model(resume)
+        if resume is None:
+            # all processes wait for the fit: its passes are few, and a model summed over processes would not be the same bits
+            model = self._factor_model_of(self.peers.share(lambda: self._fit_factor_model()))
+        else:
+            model = self._factor_model_of(
+                {name.removeprefix("factor."): array for name, array in resume.arrays.items() if "factor." in name}
+            )
         if self.section.arch == "rest-frame":
             return self._rest_frame(model, resume)
         return self._factor_result(model)
@@ -148,7 +187,7 @@ class _Work:
         values = {"n_latent": self.section.n_latent, **more}
         return Sizes(self.section.arch, self.cache.n_rest, self.cache.n_obs, **values)
 
-    def _factor_model(self) -> FactorModel:
+    def _fit_factor_model(self) -> dict[str, np.ndarray]:
         from qad.training.em import STARTS, fit_factor_model
 
         section, cache = self.section, self.cache
@@ -167,10 +206,10 @@ class _Work:
             seed=section.seed,
             after_pass=self.progress.advance,
         )
-        return replace(fit.model, grid_hash=cache.geometry_hash)
+        return {"mean": fit.model.mean, "loading": fit.model.loading, "variance": fit.model.variance}
 
-    def _stored_factor_model(self, resume: Checkpoint) -> FactorModel:
-        mean, loading, variance = (resume.arrays[f"factor.{name}"] for name in ("mean", "loading", "variance"))
+    def _factor_model_of(self, arrays: Mapping[str, np.ndarray]) -> FactorModel:
+        mean, loading, variance = (arrays[name] for name in ("mean", "loading", "variance"))
         return FactorModel(mean, loading, variance, self.cache.n_obs, grid_hash=self.cache.geometry_hash)
 
     def _factor_result(self, model: FactorModel) -> Result:
@@ -181,7 +220,7 @@ class _Work:
 
     def _rest_frame(self, model: FactorModel, resume: Checkpoint | None) -> Result:
         from qad.models.runtime import start_jax
-        from qad.training.trim import describe, trim_weights
+        from qad.training.trim import trim_weights
 
         start_jax()
         from qad.models.network import build_network, weights_of
@@ -190,7 +229,7 @@ class _Work:
         section, cache = self.section, self.cache
         sizes = self._sizes(encoder=tuple(section.hidden), decoder=tuple(reversed(section.hidden)), vae=section.vae)
         used = np.concatenate([self.train_rows, self.validation])
-        latent, spread, misfit, signal = describe(model, cache.flux, cache.ivar, cache.start, used)
+        latent, spread, misfit, signal = self._describe(model, used)
         weight = np.ones(len(cache), np.float32)
         if section.trim:
             n = len(self.train_rows)
@@ -211,6 +250,17 @@ class _Work:
         weights = weights_of(trained.network)
         counts: dict[str, float] = {"trimmed": int((weight[self.train_rows] < 0.5).sum())}
         return self._network_result(sizes, weights, trained, counts)
+
+    def _describe(self, model: FactorModel, rows: np.ndarray) -> list[np.ndarray]:
+        """Return what the factor model makes of chosen spectra; each process looks at its share of them."""
+        from qad.training.trim import describe
+
+        # whole groups of like start, as one process would form them: a misfit depends a little on its company
+        order = np.argsort(self.cache.start[rows], kind="stable")
+        own = rows[order][self.peers.own(len(rows), GROUP_ROWS)]
+        found = describe(model, self.cache.flux, self.cache.ivar, self.cache.start, own)
+        place = np.argsort(order)
+        return [array[place] for array in self.peers.gather(len(rows), found, GROUP_ROWS)]
 
     def _mlp(self) -> Result:
         from qad.models.runtime import start_jax
@@ -239,7 +289,15 @@ class _Work:
         loop = LoopOptions(learning_rate=rate, **{key: getattr(self.section, key) for key in keys})
         targetid = self.cache.table["targetid"].to_numpy()
         trainer = Trainer(
-            task, self.train_rows, self.validation, loop, targetid, self._checkpoints(), extra, self.progress
+            task,
+            self.train_rows,
+            self.validation,
+            loop,
+            targetid,
+            self._checkpoints(),
+            extra,
+            self.progress,
+            self._placed(),
         )
         return trainer.train(resume)
 
@@ -259,16 +317,31 @@ class _Work:
 
         return Checkpoints(self.folder / "checkpoints", self.run_hash)
 
+    def _placed(self) -> Peers:
+        """Return the processes with their devices: one process alone chooses them only now, since choosing starts JAX."""
+        from qad.training.devices import Devices
+
+        return replace(self.peers, devices=self.peers.devices or Devices.choose(self.section.devices))
+
     def _resume(self) -> Checkpoint | None:
+        """Return the checkpoint to go on from, on all processes, as the first one finds it."""
+        from qad.training.checkpoint import Checkpoint
+
+        shared = self.peers.share(self._find_checkpoint)
+        info = json.loads(shared.pop(_INFO).tobytes())
+        if info is None:
+            return None
+        self.progress.note(f"going on from step {info['step']}")
+        return Checkpoint(info["step"], shared, info)
+
+    def _find_checkpoint(self) -> dict[str, np.ndarray]:
         checkpoints = self._checkpoints()
-        found = None
-        if self.section.resume and not self.options.force:
-            found = checkpoints.last()
+        found = checkpoints.last() if self.section.resume and not self.options.force else None
         if found is None:
             checkpoints.clear()
-        else:
-            self.progress.note(f"going on from step {found.step}")
-        return found
+        info = None if found is None else {**found.info, "step": found.step}
+        arrays = {} if found is None else dict(found.arrays)
+        return {**arrays, _INFO: np.frombuffer(json.dumps(info).encode(), np.uint8)}
 
 
 def binned(cache: GridCache, n_input: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from qad.training.devices import Devices
 from qad.training.tasks import Task
 
 WARM_UP = 0.05
@@ -32,9 +33,10 @@ class State(NamedTuple):
 class Metrics(NamedTuple):
     """What a step tells."""
 
-    loss: jax.Array
-    weight: jax.Array
-    grad_norm: jax.Array
+    loss: float
+    weight: float
+    grad_norm: float
+    note: int
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,10 @@ class Program:
     ----------
     initial : State
     step : callable
-        (state, batch, number of the step) to (state, Metrics); the state's memory is used again.
+        (state, data on the devices, batch, number of the step) to (state, array that :func:`read_metrics` reads); the
+        state's memory is used again.
     evaluate : callable
-        (params, batch) to (sum of loss, sum of weights).
+        (params, data on the devices, batch) to an array of the sum of the loss and the sum of the weights.
     rate : callable
         The learning rate at a step.
     network : callable
@@ -55,14 +58,21 @@ class Program:
     """
 
     initial: State
-    step: Callable[[State, dict[str, Any], int], tuple[State, Metrics]]
-    evaluate: Callable[[Any, dict[str, Any]], tuple[jax.Array, jax.Array]]
+    step: Callable[[State, dict[str, Any], dict[str, Any], int], tuple[State, jax.Array]]
+    evaluate: Callable[[Any, dict[str, Any], dict[str, Any]], jax.Array]
     rate: Callable[[int], float]
     network: Callable[[Any], Any]
 
 
 def make_program(
-    task: Task, *, n_steps: int, learning_rate: float, weight_decay: float, clip_norm: float, seed: int
+    task: Task,
+    devices: Devices,
+    *,
+    n_steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    clip_norm: float,
+    seed: int,
 ) -> Program:
     """Return the program that trains a task for `n_steps` steps."""
     parts: Any = nnx.split(task.network, nnx.Param, ...)
@@ -73,35 +83,52 @@ def make_program(
         optax.add_decayed_weights(weight_decay, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
     )
     # key and learning rate are arguments, so that another seed or length of training does not compile again
-    key = jax.random.key(seed)
+    key = devices.replicate(jax.random.key_data(jax.random.key(seed)))
+    fixed = devices.replicate(frozen)
 
     def mean_loss(params: Any, frozen: Any, batch: dict[str, Any], key: Any) -> tuple[jax.Array, jax.Array]:
         total, weight = task.loss(nnx.merge(graph, params, frozen), batch, key)
         return total / jnp.maximum(weight, 1e-12), weight
 
     @jax.jit
-    def evaluate(params: Any, frozen: Any, batch: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-        return task.loss(nnx.merge(graph, params, frozen), batch, None)
+    def evaluate(params: Any, frozen: Any, data: dict[str, Any], batch: dict[str, Any]) -> jax.Array:
+        return jnp.stack(task.loss(nnx.merge(graph, params, frozen), _whole(data, batch), None))
 
-    def step(state: State, frozen: Any, batch: dict[str, Any], key: Any, rate: Any) -> tuple[State, Metrics]:
-        sample = jax.random.fold_in(key, state.step)
-        (loss, weight), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params, frozen, batch, sample)
+    def step(
+        state: State, frozen: Any, data: dict[str, Any], batch: dict[str, Any], key: Any, rate: Any
+    ) -> tuple[State, jax.Array]:
+        note = batch["note"].max() if "note" in batch else jnp.float32(0)
+        sample = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
+        gradient = jax.value_and_grad(mean_loss, has_aux=True)
+        (loss, weight), grads = gradient(state.params, frozen, _whole(data, batch), sample)
         updates, opt_state = optimiser.update(grads, state.optimiser, state.params)
         params = jax.tree.map(lambda value, update: value - rate * update, state.params, updates)
-        return State(params, opt_state, state.step + 1), Metrics(loss, weight, _norm(grads))
+        return State(params, opt_state, state.step + 1), jnp.stack([loss, weight, _norm(grads), note])
 
-    compiled = jax.jit(step, donate_argnums=0)
-    # a copy, because the first step gives its memory away and the task keeps the network
-    first = jax.tree.map(jnp.copy, params)
+    # all that comes out is the same on every device: without saying so, XLA could leave a parameter split
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=devices.whole)
+    first = State(params, optimiser.init(params), jnp.zeros((), jnp.int32))
     return Program(
-        initial=State(first, optimiser.init(first), jnp.zeros((), jnp.int32)),
-        step=lambda state, batch, number: compiled(
-            state, frozen, batch, key, np.float32(learning_rate * schedule(number, n_steps))
+        # a copy, because the first step gives its memory away and the task keeps the network
+        initial=jax.tree.map(jnp.copy, devices.replicate(first)),
+        step=lambda state, data, batch, number: compiled(
+            state, fixed, data, batch, key, np.float32(learning_rate * schedule(number, n_steps))
         ),
-        evaluate=lambda params, batch: evaluate(params, frozen, batch),
+        evaluate=lambda params, data, batch: evaluate(params, fixed, data, batch),
         rate=lambda number: learning_rate * schedule(number, n_steps),
-        network=lambda params: nnx.merge(graph, params, frozen),
+        network=lambda params: nnx.merge(graph, jax.tree.map(np.asarray, params), frozen),
     )
+
+
+def _whole(data: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+    """Return a batch with its arrays: as they came, or the rows of those that lie on the device."""
+    return {name: array[batch["rows"]] for name, array in data.items()} | batch
+
+
+def read_metrics(values: jax.Array) -> Metrics:
+    """Wait for a step, and return what it tells."""
+    loss, weight, grad_norm, note = np.asarray(values).tolist()
+    return Metrics(loss, weight, grad_norm, int(note) if math.isfinite(note) else 0)
 
 
 def schedule(number: int, n_steps: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,8 +20,9 @@ class Task(Protocol):
         """The flax network."""
         ...
 
-    def batch(self, rows: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the arrays of a batch; `weight` is 0 for rows that only fill it up."""
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """Arrays whose rows are the spectra: a batch holds the same rows of each, and ``weight``, 0 for rows that only fill it."""
         ...
 
     def loss(self, network: Any, batch: Batch, key: Any) -> tuple[Any, Any]:
@@ -54,21 +56,15 @@ class RestFrameTask:
     weight: np.ndarray
     beta: float = 1.0
 
-    def batch(self, rows: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the arrays of a batch."""
-        ivar = self.ivar[rows]
-        return {
-            "flux": np.where(ivar > 0, self.flux[rows], np.float32(0)),
-            "ivar": ivar,
-            "start": self.start[rows],
-            "prior": self.prior[rows],
-            "prior_sd": self.prior_sd[rows],
-            "weight": self.weight[rows] * weight,
-        }
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """What a batch is cut from."""
+        names = ("flux", "ivar", "start", "prior", "prior_sd")
+        return {name: getattr(self, name) for name in names} | {"kept": self.weight}
 
     def loss(self, network: RestFrameNetwork, batch: Batch, key: Any) -> tuple[Any, Any]:
         """Return the Student-t loss."""
-        return rest_frame_loss(network, batch, key, self.beta)
+        return rest_frame_loss(network, {**batch, "weight": batch["weight"] * batch["kept"]}, key, self.beta)
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,10 @@ class MlpTask:
     network: MlpNetwork
     values: np.ndarray
 
-    def batch(self, rows: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the arrays of a batch."""
-        return {"values": self.values[rows], "weight": weight}
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """What a batch is cut from."""
+        return {"values": self.values}
 
     def loss(self, network: MlpNetwork, batch: Batch, key: Any) -> tuple[Any, Any]:
         """Return the mean squared error."""
