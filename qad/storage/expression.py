@@ -1,4 +1,4 @@
-"""A person's SQL expression as a filter: an expression only, never a statement, a subquery or a file."""
+"""A person's SQL: an expression as a filter, never a statement, a subquery or a file; and a statement that only reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from qad.errors import ConfigError
-from qad.inspection.text import shortened
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,9 +42,7 @@ def parse_where(text: str, known: Collection[str]) -> tuple[pl.Expr, list[str]]:
     try:
         expression = pl.sql_expr(text)
     except pl.exceptions.PolarsError as error:
-        raise ConfigError(
-            f"--where {shortened(text, 80)!r}: {first_line(error)}; write it as 'z > 2 and snr > 3'"
-        ) from None
+        raise ConfigError(f"--where {shown(text)!r}: {first_line(error)}; write it as 'z > 2 and snr > 3'") from None
     names = list(dict.fromkeys(expression.meta.root_names()))
     check_columns(names, known, "--where")
     return expression, names
@@ -64,7 +61,7 @@ def apply_where(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.DataF
     try:
         return frame.filter(expression)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise ConfigError(f"--where {shortened(text, 80)!r}: {first_line(error)}") from None
+        raise ConfigError(f"--where {shown(text)!r}: {first_line(error)}") from None
 
 
 def parse_sort(text: str, known: Collection[str]) -> tuple[str, bool]:
@@ -88,7 +85,12 @@ def check_columns(names: Iterable[str], known: Collection[str], what: str) -> No
         hint = f"did you mean {near[0]}? " if near else ""
         some = ", ".join(list(known)[:SHOWN_COLUMNS])
         more = f" and {len(known) - SHOWN_COLUMNS} more, see --columns '?'" if len(known) > SHOWN_COLUMNS else ""
-        raise ConfigError(f"{what}: no column {shortened(name, 80)!r}; {hint}columns are: {some}{more}")
+        raise ConfigError(f"{what}: no column {shown(name)!r}; {hint}columns are: {some}{more}")
+
+
+def shown(text: str) -> str:
+    """Return what a message quotes of a text."""
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def first_line(error: BaseException) -> str:
