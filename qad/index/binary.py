@@ -42,7 +42,14 @@ _BYTES = {
 
 
 def encode_copy(columns: Sequence[tuple[str, pa.ChunkedArray]], n_rows: int) -> Iterator[bytes]:
-    """Yield a whole COPY stream.
+    """Yield a whole COPY stream: header, rows (:func:`encode_rows`) and trailer."""
+    yield HEADER
+    yield from encode_rows(columns, n_rows)
+    yield TRAILER
+
+
+def encode_rows(columns: Sequence[tuple[str, pa.ChunkedArray]], n_rows: int) -> Iterator[bytes]:
+    """Yield the rows of a COPY stream.
 
     Parameters
     ----------
@@ -50,11 +57,9 @@ def encode_copy(columns: Sequence[tuple[str, pa.ChunkedArray]], n_rows: int) -> 
         PostgreSQL type (``bigint``, ``text``, ``jsonb``, …) and values; for ``jsonb``, JSON as text.
     n_rows : int
     """
-    yield HEADER
     for start in range(0, n_rows, CHUNK_ROWS):
         count = min(CHUNK_ROWS, n_rows - start)
         yield _encode_rows([_field(kind, values.slice(start, count)) for kind, values in columns], count)
-    yield TRAILER
 
 
 def _field(kind: str, values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -135,6 +135,8 @@ class Database:
                 lock_ms = round(max(MIN_LOCK_TIMEOUT_S, self._timeout_s) * 1000)
                 connection.execute("SELECT set_config('lock_timeout', %s, false)", [str(lock_ms)])
                 connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
+                # a commit that a crash of the server loses is only a file that is behind: the registry is lost with it
+                connection.execute("SET synchronous_commit TO off")
                 return connection
             except psycopg.Error as error:
                 # a server that said nothing for the whole timeout is not asked again
