@@ -193,12 +193,13 @@ def _as_json(table: pa.Table) -> pa.ChunkedArray:
 
 
 def json_safe(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return numbers and text as the jsonb column holds them: no NaN, no infinity, no NUL."""
+    """Return numbers and text as the jsonb column holds them: no NaN, no infinity, no NUL, doubles for floats."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_floating(values.type):
-        return pc.if_else(pc.is_finite(values), values, pa.scalar(None, values.type))
+        doubles = values.cast(pa.float64())
+        return pc.if_else(pc.is_finite(doubles), doubles, pa.scalar(None, pa.float64()))
     if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
         return values
     return clean_text(values.cast(pa.string()))

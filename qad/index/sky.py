@@ -189,4 +189,5 @@ def _wrapped(low: float, high: float) -> list[tuple[float, float]]:
 
 def _float(value: float) -> str:
     """Return a number that both engines read as a double: with an exponent it is no decimal."""
-    return f"({value!r}e0)" if "e" not in repr(value) else f"({value!r})"
+    text = repr(float(value))
+    return f"({text})" if "e" in text else f"({text}e0)"

@@ -20,6 +20,7 @@ SHOWN_COLUMNS = 24
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _STATEMENT = re.compile(r"\b(select|from|with|table|values|into|union|read_\w+|scan_\w+)\b|;", re.IGNORECASE)
+_FILE_FUNCTION = re.compile(r"\b((?:read|scan)_\w+)\s*\(", re.IGNORECASE)
 _OPERATOR = re.compile(r"\b(?:and|or|not|case|when|over)\b|\|\||[-+*/%&|(]", re.IGNORECASE)
 
 
@@ -97,3 +98,33 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's text."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def check_statement(text: str) -> str:
+    """Return one SQL statement that only reads, without its semicolon.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, several, does not begin with SELECT or WITH, reads a file, or is too long.
+    """
+    statement = text.strip().rstrip(";").rstrip()
+    bare = _QUOTED.sub(lambda found: " " if found.group()[0] in "'-/" else found.group(), statement)
+    first = re.match(r"[\s(]*(\w*)", bare)
+    if first is None or first.group(1).lower() not in ("select", "with"):
+        raise ConfigError(f"{shown(statement)!r}: a query begins with SELECT or WITH; nothing here changes a table")
+    outside = _QUOTED.sub(" ", statement)
+    if ";" in outside:
+        raise ConfigError("one statement at a time: leave out what follows the semicolon")
+    found = _FILE_FUNCTION.search(outside)
+    if found:
+        raise ConfigError(f"{found.group(1)} cannot stand in a query: it reads the index's tables only")
+    if len(text) > MAX_LENGTH or len(_OPERATOR.findall(outside)) > MAX_OPERATORS:
+        raise ConfigError(f"the query is too long: at most {MAX_OPERATORS} operators and {MAX_LENGTH} characters")
+    return statement
+
+
+def words_of(statement: str) -> set[str]:
+    """Return the words of a statement that can be names, in lower case; those in single quotes and comments cannot."""
+    bare = _QUOTED.sub(lambda found: " " if found.group()[0] in "'-/" else found.group(), statement)
+    return {word.lower() for word in re.findall(r"\w+", bare)}
