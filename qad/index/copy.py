@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from qad.index.binary import HEADER, TRAILER, encode_rows
 from qad.index.rows import Rows, start_fingerprint
@@ -11,6 +14,7 @@ from qad.index.tables import PIXEL_COLUMNS, SPECTRUM, TABLE_KEYS, Target
 
 if TYPE_CHECKING:
     import psycopg
+    import pyarrow as pa
     from psycopg import sql
 
 
@@ -92,7 +96,6 @@ def _upsert(connection: psycopg.Connection[Any], target: Target, files: Sequence
             [("excluded", name) for name in rest],
         )
     )
-    connection.execute(_sql("ANALYZE pg_temp.{}", incoming))
     _delete_missing(connection, target, incoming, files)
     return fingerprints
 
@@ -100,29 +103,52 @@ def _upsert(connection: psycopg.Connection[Any], target: Target, files: Sequence
 def _delete_missing(connection: psycopg.Connection[Any], target: Target, incoming: str, files: Sequence[Rows]) -> None:
     from psycopg import sql
 
+    # files of a batch are neighbours: one interval of names is found in one pass of the index of blocks
+    names = [rows.file.name for rows in files]
     same = sql.SQL(" AND ").join(sql.SQL("i.{0} = t.{0}").format(sql.Identifier(name)) for name in target.key)
     connection.execute(
         sql.SQL(
-            "DELETE FROM {target} AS t WHERE t.file = ANY(%s) AND NOT EXISTS (SELECT FROM pg_temp.{incoming} AS i WHERE {same})"
+            "DELETE FROM {target} AS t WHERE t.file BETWEEN %s AND %s AND t.file IN (SELECT unnest(%s::text[])) AND NOT EXISTS (SELECT FROM pg_temp.{incoming} AS i WHERE {same})"
         ).format(target=sql.Identifier(target.name), incoming=sql.Identifier(incoming), same=same),
-        [[rows.file.name for rows in files]],
+        [min(names), max(names), names],
     )
 
 
 def _copy(connection: psycopg.Connection[Any], table: str, files: Sequence[Rows], schema: str = "") -> list[str]:
     """Copy files into a table, and return the fingerprint of each."""
-    fingerprints: list[str] = []
+    digests = [start_fingerprint(rows) for rows in files]
+    lasts = np.cumsum([rows.n_rows for rows in files])
     statement = _sql(f"COPY {schema}{{}} ({{}}) FROM STDIN (FORMAT binary)", table, list(files[0].columns))
+    first = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(HEADER)
-        for rows in files:
-            digest = start_fingerprint(rows)
-            for part in encode_rows(list(rows.columns.values()), rows.n_rows):
-                digest.update(part)
-                copy.write(part)
-            fingerprints.append(digest.hexdigest())
+        for part, ends in encode_rows(_joined(files), int(lasts[-1])):
+            copy.write(part)
+            last = first + len(ends)
+            # the files that have rows in this part, and where in its bytes each begins and ends
+            for place in range(int(np.searchsorted(lasts, first, "right")), len(files)):
+                begin = max(int(lasts[place]) - files[place].n_rows, first)
+                end = min(int(lasts[place]), last)
+                if begin >= last:
+                    break
+                if end > begin:
+                    digests[place].update(
+                        part[int(ends[begin - first - 1]) if begin > first else 0 : int(ends[end - first - 1])]
+                    )
+            first = last
         copy.write(TRAILER)
-    return fingerprints
+    return [digest.hexdigest() for digest in digests]
+
+
+def _joined(files: Sequence[Rows]) -> list[tuple[str, pa.ChunkedArray]]:
+    """Return the columns of several files as one: encoding costs as much for a hundred rows as for thousands."""
+    import pyarrow as pa
+
+    if len(files) == 1:
+        return list(files[0].columns.values())
+    tables = [pa.table({name: values for name, (_kind, values) in rows.columns.items()}) for rows in files]
+    whole = pa.concat_tables(tables).combine_chunks()
+    return [(kind, whole.column(name)) for name, (kind, _values) in files[0].columns.items()]
 
 
 def _put_pixels(connection: psycopg.Connection[Any], files: Sequence[Rows]) -> None:
@@ -145,27 +171,18 @@ def _put_pixels(connection: psycopg.Connection[Any], files: Sequence[Rows]) -> N
 
 
 def _register(connection: psycopg.Connection[Any], files: Sequence[Rows], fingerprints: Sequence[str]) -> None:
-    from psycopg.types.json import Jsonb
-
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO source_file (path, kind, size, mtime_ns, sha256, n_rows, open_columns) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s) "
-            "ON CONFLICT (path) DO UPDATE SET (kind, size, mtime_ns, sha256, n_rows, open_columns) = "
-            "ROW(excluded.kind, excluded.size, excluded.mtime_ns, excluded.sha256, excluded.n_rows, excluded.open_columns)",
-            [
-                (
-                    rows.file.name,
-                    rows.file.target.folder,
-                    rows.file.size,
-                    rows.file.mtime_ns,
-                    digest,
-                    rows.n_rows,
-                    Jsonb(dict(rows.open_columns)),
-                )
-                for rows, digest in zip(files, fingerprints, strict=True)
-            ],
-        )
+    values = [
+        (rows.file.name, rows.file.target.folder, rows.file.size, rows.file.mtime_ns, digest, rows.n_rows)
+        + (json.dumps(dict(rows.open_columns)),)
+        for rows, digest in zip(files, fingerprints, strict=True)
+    ]
+    connection.execute(
+        "INSERT INTO source_file (path, kind, size, mtime_ns, sha256, n_rows, open_columns) SELECT * FROM unnest("
+        "%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::jsonb[]) "
+        "ON CONFLICT (path) DO UPDATE SET (kind, size, mtime_ns, sha256, n_rows, open_columns) = "
+        "ROW(excluded.kind, excluded.size, excluded.mtime_ns, excluded.sha256, excluded.n_rows, excluded.open_columns)",
+        [list(column) for column in zip(*values, strict=True)],
+    )
 
 
 def _sql(text: str, *names: str | Sequence[str | tuple[str, str]]) -> sql.Composed:

@@ -75,7 +75,7 @@ def read_rows(file: SourceFile) -> Rows:
 def fingerprint(rows: Rows) -> str:
     """Return a SHA-256 of the rows as they go to the database: what of a file does not reach it changes nothing."""
     digest = start_fingerprint(rows)
-    for part in encode_rows(list(rows.columns.values()), rows.n_rows):
+    for part, _ends in encode_rows(list(rows.columns.values()), rows.n_rows):
         digest.update(part)
     return digest.hexdigest()
 
@@ -102,7 +102,9 @@ def _read_table(file: SourceFile) -> Rows:
         columns["name"] = ("text", _repeated(model_name(file, metadata), table.num_rows))
     for column in spec.columns:
         if not column.is_vector:
-            columns[column.name] = (SQL_TYPES[column.dtype], table.column(column.name))
+            values = table.column(column.name)
+            plain = values.cast(pa.string()) if column.dtype == "dictionary" else values
+            columns[column.name] = (SQL_TYPES[column.dtype], plain)
     if file.target.has_zone:
         columns["zone"] = ("smallint", pa.chunked_array([pa.array(zone_of(table.column("dec").to_numpy()))]))
     if file.target.name == "match":

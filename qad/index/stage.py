@@ -23,8 +23,8 @@ from qad.results import Failure, RunOptions, StageResult
 if TYPE_CHECKING:
     import psycopg
 
-BATCH_ROWS = 16_384
-BATCH_FILES = 256
+BATCH_ROWS = 32_768
+BATCH_FILES = 512
 """Rows and files of a transaction at most, but a file whole: a pixel holds some hundred spectra, too few to commit alone."""
 READ_AHEAD = 64
 """Files read while others are on their way to the server."""
@@ -213,6 +213,8 @@ def _renew_statistics(database: Database, n_rows: int) -> None:
     def renew(connection: psycopg.Connection[Any]) -> None:
         row = connection.execute("SELECT reltuples FROM pg_class WHERE oid = 'spectrum'::regclass").fetchone()
         if row and n_rows > FRESH_SHARE * max(0.0, float(row[0])):
+            for name in ("spectrum_healpix", "spectrum_file", "score_file", "match_file"):
+                connection.execute("SELECT brin_summarize_new_values(%s)", [name])
             connection.execute("ANALYZE spectrum (targetid, healpix, zone, ra, dec, z, snr)")
             connection.execute("ANALYZE score (targetid, healpix, zone, ra, dec, z, snr, rank, name)")
 
