@@ -116,7 +116,7 @@ def _encode_rows(fields: list[tuple[np.ndarray, np.ndarray]], n_rows: int) -> tu
         before = np.cumsum(n_bytes) - n_bytes
         out[np.arange(len(content)) + np.repeat(place - before, n_bytes)] = content
         place += n_bytes
-    return memoryview(out), ends
+    return out.data, ends
 
 
 def _put(out: np.ndarray, place: np.ndarray, values: np.ndarray) -> None:

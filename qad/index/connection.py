@@ -102,11 +102,11 @@ class Database:
                 raise self.error(error) from None
 
     def error(self, error: BaseException) -> ServiceError:
-        """Return what the driver says as one line, without the password."""
+        """Return what the driver says as one line, without passwords."""
         text = " ".join(str(error).split()) or type(error).__name__
-        password = self._parameters.get("password")
-        if password:
-            text = text.replace(str(password), "********")
+        for name in ("password", "sslpassword"):
+            if self._parameters.get(name):
+                text = text.replace(str(self._parameters[name]), "********")
         return ServiceError(f"{self.place}: {text[:300]}")
 
     def _connected(self) -> psycopg.Connection[Any]:

@@ -172,8 +172,10 @@ def _put_pixels(connection: psycopg.Connection[Any], files: Sequence[Rows]) -> N
 
 def _register(connection: psycopg.Connection[Any], files: Sequence[Rows], fingerprints: Sequence[str]) -> None:
     values = [
-        (rows.file.name, rows.file.target.folder, rows.file.size, rows.file.mtime_ns, digest, rows.n_rows)
-        + (json.dumps(dict(rows.open_columns)),)
+        (
+            *(rows.file.name, rows.file.target.folder, rows.file.size, rows.file.mtime_ns),
+            *(digest, rows.n_rows, json.dumps(dict(rows.open_columns))),
+        )
         for rows, digest in zip(files, fingerprints, strict=True)
     ]
     connection.execute(

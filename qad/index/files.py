@@ -16,6 +16,7 @@ from qad.index.engines import common_kinds, unified
 from qad.index.rows import SourceFile, json_safe, label_columns, model_name, open_kind, ordinals, pixel_row
 from qad.index.sky import Box, Cone
 from qad.index.tables import MATCH, SCORE, TARGETS, Target, files_of, table_columns
+from qad.schema import SPECTRA
 from qad.storage.expression import first_line, shown
 from qad.storage.parquet import read_metadata, read_once, read_table
 from qad.workspace import Workspace
@@ -63,17 +64,18 @@ class Files:
         self._check(table)
         files = files_of(self._workspace, table)
         columns = self.columns(table)
+        types = {name: _polars_type(kind) for name, kind in columns.items()}
         if table == "label":
-            labels = label_columns(self._workspace.labels)
-            return pl.LazyFrame(labels, schema={name: _polars_type(kind) for name, kind in columns.items()})
-        if table == "pixel":
-            rows = [pixel_row(path, read_table(path, TARGETS[0].spec, ["z", "snr"])) for path in files]  # type: ignore[arg-type]
-            return pl.LazyFrame(rows, schema={name: _polars_type(kind) for name, kind in columns.items()}, orient="row")
-        parts = [pl.scan_parquet(files, glob=False)] if table == "spectrum" and files else []
-        parts += [self._open_frame(SCORE if table == "score" else MATCH, path) for path in files if table != "spectrum"]
+            parts = [pl.LazyFrame(label_columns(self._workspace.labels), schema=types)]
+        elif table == "pixel":
+            rows = [pixel_row(path, read_table(path, SPECTRA, ["z", "snr"])) for path in files]
+            parts = [pl.LazyFrame(rows, schema=types, orient="row")]
+        elif table == "spectrum":
+            parts = [pl.scan_parquet(files, glob=False)] if files else []
+        else:
+            parts = [self._open_frame(SCORE if table == "score" else MATCH, path) for path in files]
         typed = [_typed(part, columns) for part in parts]
-        empty = pl.LazyFrame(schema={name: _polars_type(kind) for name, kind in columns.items()})
-        frame = pl.concat(typed) if typed else empty
+        frame = pl.concat(typed) if typed else pl.LazyFrame(schema=types)
         if area is not None and "ra" in columns:
             frame = frame.filter(pl.sql_expr(area.condition("ra", "dec")))
         return frame

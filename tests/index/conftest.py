@@ -6,10 +6,13 @@ import contextlib
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -298,3 +301,69 @@ def work(tmp_path: Path) -> Work:
 def shared_work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     """A work directory for all tests of a module that only read."""
     return Work(tmp_path_factory.mktemp("shared") / "work")
+
+
+class CuttingProxy:
+    """A TCP relay that cuts a connection once so many bytes went up through it, or just after a text did."""
+
+    def __init__(self, port: int, n_cuts: int, cut_after: int = 10**12, cut_behind: bytes = b"\x00never\x00") -> None:
+        self._upstream, self._cut_after, self._cut_behind, self._left = port, cut_after, cut_behind, n_cuts
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.cuts = 0
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._upstream))
+            self._open += [client, server]
+            threading.Thread(target=self._relay, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._relay, args=(server, client, False), daemon=True).start()
+
+    def _relay(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                passed += len(data)
+                if is_up and self._cut_behind in data and self._left > 0:
+                    self._left -= 1
+                    self.cuts += 1
+                    sink.sendall(data)
+                    time.sleep(0.3)  # the server has committed, the client never hears of it
+                    break
+                if is_up and passed > self._cut_after and self._left > 0:
+                    self._left -= 1
+                    self.cuts += 1
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                # no lingering: the peers see a reset at once, not a window that fills up
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def close(self) -> None:
+        for end in [self._listener, *self._open]:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@pytest.fixture
+def cutting_proxy() -> Iterator[Callable[..., CuttingProxy]]:
+    """Make proxies that are closed when the test ends."""
+    made: list[CuttingProxy] = []
+
+    def make(*arguments: Any, **words: Any) -> CuttingProxy:
+        made.append(CuttingProxy(*arguments, **words))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
