@@ -222,6 +222,7 @@ class Index(Section):
     )
     db_schema: str = Field("qad", description="schema that holds the tables")
     timeout_s: float = Field(10.0, gt=0, description="seconds to wait for the server")
+    query_timeout_s: float = Field(60.0, gt=0, description="seconds after which the server gives a query up")
 
 
 SECTIONS: dict[str, type[Section]] = {

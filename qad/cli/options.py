@@ -69,11 +69,12 @@ STAGE: dict[str, Any] = {**VIEW, "force": _Force, "dry_run": _DryRun, "verify": 
 
 
 def command(
-    app: typer.Typer, name: str, examples: Sequence[str], shared: dict[str, Any] = STAGE
+    app: typer.Typer, name: str, examples: Sequence[str], shared: dict[str, Any] = STAGE, within: str = ""
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as the command `name`, with the `shared` options and `examples` at the end of its help.
 
-    The function's docstring is the help; its first parameter receives the :class:`~qad.cli.runtime.Run`.
+    The function's docstring is the help; its first parameter receives the :class:`~qad.cli.runtime.Run`.  `within` is the
+    command that `app` is, where that is not ``qad`` itself.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -86,7 +87,7 @@ def command(
 
             common = {key: given.pop(key) for key in shared}
             common["settings"] = tuple(common.get("settings") or ())
-            with running(name, Common(**common)) as run:
+            with running(f"{within} {name}".strip(), Common(**common)) as run:
                 function(run, *args, **given)
 
         extra = [

@@ -139,7 +139,11 @@ def running(name: str, common: Common) -> Iterator[Run]:
             yield Run(name, common)
             sys.stdout.flush()
         except Interrupted as stop:
-            resume = "" if name in ("inspect", "status", "config") else f"; `qad {name}` again goes on from here"
+            resume = (
+                ""
+                if name.split()[-1] in ("inspect", "status", "config", "query")
+                else f"; `qad {name}` again goes on from here"
+            )
             _fail(name, f"stopped by {signal.Signals(stop.signal_number).name}{resume}", stop.exit_code)
         except QadError as error:
             _fail(name, str(error), error.exit_code)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
-CHUNK_ROWS = 16_384
+CHUNK_ROWS = 4096
+"""Rows encoded at once: while the server takes them in, the next are made."""
 
 SQL_TYPES = {
     "int64": "bigint",
@@ -42,7 +43,15 @@ _BYTES = {
 
 
 def encode_copy(columns: Sequence[tuple[str, pa.ChunkedArray]], n_rows: int) -> Iterator[bytes]:
-    """Yield a whole COPY stream.
+    """Yield a whole COPY stream: header, rows (:func:`encode_rows`) and trailer."""
+    yield HEADER
+    for part, _ends in encode_rows(columns, n_rows):
+        yield bytes(part)
+    yield TRAILER
+
+
+def encode_rows(columns: Sequence[tuple[str, pa.ChunkedArray]], n_rows: int) -> Iterator[tuple[memoryview, np.ndarray]]:
+    """Yield the rows of a COPY stream, and where in the bytes each ends.
 
     Parameters
     ----------
@@ -50,15 +59,14 @@ def encode_copy(columns: Sequence[tuple[str, pa.ChunkedArray]], n_rows: int) -> 
         PostgreSQL type (``bigint``, ``text``, ``jsonb``, …) and values; for ``jsonb``, JSON as text.
     n_rows : int
     """
-    yield HEADER
     for start in range(0, n_rows, CHUNK_ROWS):
         count = min(CHUNK_ROWS, n_rows - start)
         yield _encode_rows([_field(kind, values.slice(start, count)) for kind, values in columns], count)
-    yield TRAILER
 
 
 def _field(kind: str, values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Return the length of each value (-1 for null) and the bytes of those that are not null, joined."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     valid = pc.is_valid(values).to_numpy()
@@ -66,12 +74,22 @@ def _field(kind: str, values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         dtype = np.dtype(_BYTES[kind])
         numbers = values.drop_null().to_numpy().astype(dtype)
         return np.where(valid, dtype.itemsize, -1), numbers.view(np.uint8)
-    texts = [text.encode() for text in clean_text(values).drop_null().to_pylist()]
+    texts = clean_text(values).drop_null().cast(pa.large_binary()).combine_chunks()
     if kind == "jsonb":
-        texts = [b"\x01" + text for text in texts]  # the version of jsonb's binary form
+        version, nothing = (pa.scalar(value, pa.large_binary()) for value in (b"\x01", b""))
+        texts = pc.binary_join_element_wise(version, texts, nothing)
     lengths = np.full(len(values), -1)
-    lengths[valid] = [len(text) for text in texts]
-    return lengths, np.frombuffer(b"".join(texts), np.uint8)
+    lengths[valid] = pc.binary_length(texts).to_numpy(zero_copy_only=False)
+    return lengths, _content(texts)
+
+
+def _content(texts: pa.LargeBinaryArray) -> np.ndarray:
+    """Return the bytes of an array without nulls, joined."""
+    _valid, places, data = texts.buffers()
+    if data is None or not len(texts):
+        return np.empty(0, np.uint8)
+    ends = np.frombuffer(places, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
 
 
 def clean_text(values: Any) -> Any:
@@ -84,7 +102,7 @@ def clean_text(values: Any) -> Any:
     return pc.replace_substring(values, "\x00", "\ufffd")
 
 
-def _encode_rows(fields: list[tuple[np.ndarray, np.ndarray]], n_rows: int) -> bytes:
+def _encode_rows(fields: list[tuple[np.ndarray, np.ndarray]], n_rows: int) -> tuple[memoryview, np.ndarray]:
     sizes = 2 + sum((4 + np.maximum(lengths, 0) for lengths, _ in fields), np.zeros(n_rows, np.int64))
     ends = np.cumsum(sizes)
     out = np.empty(int(ends[-1]), np.uint8)
@@ -98,7 +116,7 @@ def _encode_rows(fields: list[tuple[np.ndarray, np.ndarray]], n_rows: int) -> by
         before = np.cumsum(n_bytes) - n_bytes
         out[np.arange(len(content)) + np.repeat(place - before, n_bytes)] = content
         place += n_bytes
-    return out.tobytes()
+    return out.data, ends
 
 
 def _put(out: np.ndarray, place: np.ndarray, values: np.ndarray) -> None:

@@ -102,11 +102,11 @@ class Database:
                 raise self.error(error) from None
 
     def error(self, error: BaseException) -> ServiceError:
-        """Return what the driver says as one line, without the password."""
+        """Return what the driver says as one line, without passwords."""
         text = " ".join(str(error).split()) or type(error).__name__
-        password = self._parameters.get("password")
-        if password:
-            text = text.replace(str(password), "********")
+        for name in ("password", "sslpassword"):
+            if self._parameters.get(name):
+                text = text.replace(str(self._parameters[name]), "********")
         return ServiceError(f"{self.place}: {text[:300]}")
 
     def _connected(self) -> psycopg.Connection[Any]:
@@ -135,6 +135,8 @@ class Database:
                 lock_ms = round(max(MIN_LOCK_TIMEOUT_S, self._timeout_s) * 1000)
                 connection.execute("SELECT set_config('lock_timeout', %s, false)", [str(lock_ms)])
                 connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
+                # a commit that a crash of the server loses is only a file that is behind: the registry is lost with it
+                connection.execute("SET synchronous_commit TO off")
                 return connection
             except psycopg.Error as error:
                 # a server that said nothing for the whole timeout is not asked again

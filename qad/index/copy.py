@@ -1,207 +1,216 @@
-"""One file of the work directory into its table: all its rows, or none, become visible at once."""
+"""Files of one table into the database: all their rows, or none, become visible at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qad.errors import InputError
-from qad.index.binary import SQL_TYPES, clean_text, encode_copy
-from qad.schema import MATCHES, SCORES, SPECTRA, SPECTRUM_KEY, Table
-from qad.storage.parquet import read_metadata, read_table
+from qad.index.binary import HEADER, TRAILER, encode_rows
+from qad.index.rows import Rows, start_fingerprint
+from qad.index.tables import PIXEL_COLUMNS, SPECTRUM, TABLE_KEYS, Target
 
 if TYPE_CHECKING:
     import psycopg
     import pyarrow as pa
-
-
-@dataclass(frozen=True)
-class Target:
-    """A table of the database, and the table of the files that fills it.
-
-    Attributes
-    ----------
-    name : str
-        The table.
-    folder : str
-        Where the files lie, below the root; also the name of the kind.
-    spec : Table
-    key : tuple of str
-        Primary key.
-    extra : str
-        The jsonb column that holds the columns that `spec` leaves open; empty: none.
-    """
-
-    name: str
-    folder: str
-    spec: Table
-    key: tuple[str, ...]
-    extra: str = ""
-
-
-TARGETS = (
-    Target("spectrum", "spectra", SPECTRA, SPECTRUM_KEY),
-    Target("score", "scores", SCORES, ("name", *SPECTRUM_KEY), "views"),
-    Target("match", "matches", MATCHES, ("name", "catalog", *SPECTRUM_KEY, "ordinal"), "columns"),
-)
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file to bring in: its place below the root, and what it looked like when its hash was taken."""
-
-    path: Path
-    name: str
-    target: Target
-    size: int
-    mtime_ns: int
-    sha256: str
-
-
-def load_file(connection: psycopg.Connection[Any], file: SourceFile) -> int:
-    """Make the table hold exactly the rows of `file`, inside the caller's transaction; return their number.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged or not the table that its folder says.
-    """
     from psycopg import sql
 
-    columns, n_rows = read_columns(file)
-    target = sql.Identifier(file.target.name)
-    names = sql.SQL(", ").join(sql.Identifier(name) for name in columns)
-    key = sql.SQL(", ").join(sql.Identifier(name) for name in file.target.key)
-    rest = [sql.Identifier(name) for name in columns if name not in file.target.key]
-    new = sql.SQL(", ").join(sql.SQL("excluded.{}").format(name) for name in rest)
-    old = sql.SQL(", ").join(sql.SQL("{}.{}").format(target, name) for name in rest)
-    connection.execute(sql.SQL("CREATE TEMP TABLE incoming (LIKE {}) ON COMMIT DROP").format(target))
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(sql.SQL("COPY pg_temp.incoming ({}) FROM STDIN (FORMAT binary)").format(names)) as copy,
-    ):
-        for part in encode_copy(list(columns.values()), n_rows):
-            copy.write(part)
+
+def load(connection: psycopg.Connection[Any], files: Sequence[Rows], known: frozenset[str]) -> None:
+    """Make the tables hold exactly the rows of `files`, inside the caller's transaction.
+
+    Parameters
+    ----------
+    connection : Connection
+    files : sequence of Rows
+        Of one table.
+    known : frozenset of str
+        Names of those that the database holds already, as they were.
+    """
+    target = files[0].file.target
+    fingerprints: list[str] = []
+    new = [rows for rows in files if rows.file.name not in known]
+    old = [rows for rows in files if rows.file.name in known]
+    if new:
+        fingerprints += _insert(connection, target, new)
+    if old:
+        fingerprints += _upsert(connection, target, old)
+    if target is SPECTRUM:
+        _put_pixels(connection, files)
+    _register(connection, [*new, *old], fingerprints)
+
+
+def remove_files(connection: psycopg.Connection[Any], target: Target, names: Sequence[str]) -> None:
+    """Remove the rows of files that are gone, inside the caller's transaction."""
+    tables = [target.name, "pixel"] if target is SPECTRUM else [target.name]
+    for table in tables:
+        connection.execute(_sql("DELETE FROM {} WHERE file = ANY(%s)", table), [list(names)])
+    connection.execute("DELETE FROM source_file WHERE path = ANY(%s)", [list(names)])
+
+
+def touch(connection: psycopg.Connection[Any], files: Sequence[tuple[str, int, int]]) -> None:
+    """Remember another size and time of files (name, bytes, ns) whose rows are the same."""
+    connection.execute(
+        "UPDATE source_file AS f SET size = n.size, mtime_ns = n.mtime_ns "
+        "FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS n(path, size, mtime_ns) WHERE f.path = n.path",
+        [list(column) for column in zip(*files, strict=True)],
+    )
+
+
+def _insert(connection: psycopg.Connection[Any], target: Target, files: Sequence[Rows]) -> list[str]:
+    """Copy files that are new straight into their table; if a row is there already, as that of another file, upsert."""
+    import psycopg
+
+    try:
+        with connection.transaction():
+            return _copy(connection, target.name, files)
+    except psycopg.errors.UniqueViolation:
+        return _upsert(connection, target, files)
+
+
+def _upsert(connection: psycopg.Connection[Any], target: Target, files: Sequence[Rows]) -> list[str]:
+    """Copy files into a temporary table, and from there what is new or different; rows that they lack now go."""
+    incoming = f"incoming_{target.name}"
+    connection.execute(
+        _sql("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS", incoming, target.name)
+    )
+    connection.execute(_sql("DELETE FROM pg_temp.{}", incoming))
+    fingerprints = _copy(connection, incoming, files, "pg_temp.")
+    names = list(files[0].columns)
+    rest = [name for name in names if name not in target.key]
     # rows that are the same are left alone: a second load writes nothing
     connection.execute(
-        sql.SQL(
-            "INSERT INTO {target} ({names}) SELECT {names} FROM pg_temp.incoming ORDER BY {key} "
-            "ON CONFLICT ({key}) DO UPDATE SET ({rest}) = ROW({new}) WHERE ({old}) IS DISTINCT FROM ({new})"
-        ).format(target=target, names=names, key=key, rest=sql.SQL(", ").join(rest), new=new, old=old)
+        _sql(
+            "INSERT INTO {} ({}) SELECT {} FROM pg_temp.{} ON CONFLICT ({}) DO UPDATE SET ({}) = ROW({}) "
+            "WHERE ({}) IS DISTINCT FROM ({})",
+            target.name,
+            names,
+            names,
+            incoming,
+            list(target.key),
+            rest,
+            [("excluded", name) for name in rest],
+            [(target.name, name) for name in rest],
+            [("excluded", name) for name in rest],
+        )
     )
-    same = sql.SQL(" AND ").join(sql.SQL("i.{0} = t.{0}").format(sql.Identifier(name)) for name in file.target.key)
-    connection.execute(
-        sql.SQL(
-            "DELETE FROM {target} AS t WHERE t.file = %s AND NOT EXISTS (SELECT FROM pg_temp.incoming AS i WHERE {same})"
-        ).format(target=target, same=same),
-        [file.name],
-    )
-    connection.execute("DROP TABLE pg_temp.incoming")
-    return n_rows
+    _delete_missing(connection, target, incoming, files)
+    return fingerprints
 
 
-def remove_file(connection: psycopg.Connection[Any], name: str, target: Target) -> None:
-    """Remove the rows of a file that is gone, inside the caller's transaction."""
+def _delete_missing(connection: psycopg.Connection[Any], target: Target, incoming: str, files: Sequence[Rows]) -> None:
     from psycopg import sql
 
-    connection.execute(sql.SQL("DELETE FROM {} WHERE file = %s").format(sql.Identifier(target.name)), [name])
-    connection.execute("DELETE FROM source_file WHERE path = %s", [name])
+    # files of a batch are neighbours: one interval of names is found in one pass of the index of blocks
+    names = [rows.file.name for rows in files]
+    same = sql.SQL(" AND ").join(sql.SQL("i.{0} = t.{0}").format(sql.Identifier(name)) for name in target.key)
+    connection.execute(
+        sql.SQL(
+            "DELETE FROM {target} AS t WHERE t.file BETWEEN %s AND %s AND t.file IN (SELECT unnest(%s::text[])) AND NOT EXISTS (SELECT FROM pg_temp.{incoming} AS i WHERE {same})"
+        ).format(target=sql.Identifier(target.name), incoming=sql.Identifier(incoming), same=same),
+        [min(names), max(names), names],
+    )
 
 
-def read_columns(file: SourceFile) -> tuple[dict[str, tuple[str, pa.ChunkedArray]], int]:
-    """Return the columns of the database's table by name, each with its PostgreSQL type, and the number of rows."""
+def _copy(connection: psycopg.Connection[Any], table: str, files: Sequence[Rows], schema: str = "") -> list[str]:
+    """Copy files into a table, and return the fingerprint of each."""
+    digests = [start_fingerprint(rows) for rows in files]
+    lasts = np.cumsum([rows.n_rows for rows in files])
+    statement = _sql(f"COPY {schema}{{}} ({{}}) FROM STDIN (FORMAT binary)", table, list(files[0].columns))
+    first = 0
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(HEADER)
+        for part, ends in encode_rows(_joined(files), int(lasts[-1])):
+            copy.write(part)
+            last = first + len(ends)
+            # the files that have rows in this part, and where in its bytes each begins and ends
+            for place in range(int(np.searchsorted(lasts, first, "right")), len(files)):
+                begin = max(int(lasts[place]) - files[place].n_rows, first)
+                end = min(int(lasts[place]), last)
+                if begin >= last:
+                    break
+                if end > begin:
+                    digests[place].update(
+                        part[int(ends[begin - first - 1]) if begin > first else 0 : int(ends[end - first - 1])]
+                    )
+            first = last
+        copy.write(TRAILER)
+    return [digest.hexdigest() for digest in digests]
+
+
+def _joined(files: Sequence[Rows]) -> list[tuple[str, pa.ChunkedArray]]:
+    """Return the columns of several files as one: encoding costs as much for a hundred rows as for thousands."""
     import pyarrow as pa
 
-    spec = file.target.spec
-    scalars = [column for column in spec.columns if not column.is_vector]
-    open_names = _open_columns(file)
-    table = read_table(file.path, spec, [column.name for column in scalars] + open_names)
-    try:
-        table.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise InputError(file.path, f"damaged: {error}", where=spec.tag) from None
-    columns = {"file": ("text", _repeated(file.name, table.num_rows))}
-    if file.target.name != "spectrum":
-        columns["name"] = ("text", _repeated(_model_name(file), table.num_rows))
-    columns.update({column.name: (SQL_TYPES[column.dtype], table.column(column.name)) for column in scalars})
-    if file.target.name == "match":
-        columns["ordinal"] = ("integer", _ordinals(table))
-    if file.target.extra:
-        columns[file.target.extra] = ("jsonb", _as_json(table.select(open_names)))
-    _check_key(file, columns)
-    return columns, table.num_rows
+    if len(files) == 1:
+        return list(files[0].columns.values())
+    tables = [pa.table({name: values for name, (_kind, values) in rows.columns.items()}) for rows in files]
+    whole = pa.concat_tables(tables).combine_chunks()
+    return [(kind, whole.column(name)) for name, (kind, _values) in files[0].columns.items()]
 
 
-def _open_columns(file: SourceFile) -> list[str]:
-    """Return the columns of the file whose names its table leaves open."""
-    import pyarrow.parquet as pq
-
-    known = {column.name for column in file.target.spec.columns}
-    read_metadata(file.path, file.target.spec)
-    return [name for name in pq.read_schema(file.path).names if name not in known]
-
-
-def _model_name(file: SourceFile) -> str:
-    if file.target.name == "score":
-        return file.path.stem
-    config = read_metadata(file.path, file.target.spec).get("qad.config")
-    name = config.get("name") if isinstance(config, dict) else None
-    if not isinstance(name, str):
-        raise InputError(file.path, "does not say of which model its candidates are; run `qad crossmatch` again")
-    return name
-
-
-def _ordinals(table: pa.Table) -> pa.ChunkedArray:
-    """Return the place of each match among those of its candidate, from 0; rows of a candidate are adjacent."""
-    import pyarrow as pa
-
-    rank = table.column("rank").to_numpy()
-    is_first = np.ones(len(rank), bool)
-    is_first[1:] = rank[1:] != rank[:-1]
-    starts = np.flatnonzero(is_first)
-    return pa.chunked_array([pa.array(np.arange(len(rank)) - starts[np.cumsum(is_first) - 1], pa.int32())])
+def _put_pixels(connection: psycopg.Connection[Any], files: Sequence[Rows]) -> None:
+    names = ["file", *PIXEL_COLUMNS]
+    key = list(TABLE_KEYS["pixel"])
+    rest = [name for name in names if name not in key]
+    statement = _sql(
+        "INSERT INTO pixel ({}) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::integer[], %s::bigint[], "
+        "%s::double precision[], %s::double precision[], %s::double precision[]) "
+        "ON CONFLICT ({}) DO UPDATE SET ({}) = ROW({}) WHERE ({}) IS DISTINCT FROM ({})",
+        names,
+        key,
+        rest,
+        [("excluded", name) for name in rest],
+        [("pixel", name) for name in rest],
+        [("excluded", name) for name in rest],
+    )
+    values = [(rows.file.name, *rows.pixel) for rows in files]
+    connection.execute(statement, [list(column) for column in zip(*values, strict=True)])
 
 
-def _as_json(table: pa.Table) -> pa.ChunkedArray:
-    """Return each row as a JSON object; what JSON cannot say (NaN, infinity) is null."""
-    import polars as pl
-    import pyarrow as pa
-
-    if not table.column_names:
-        return _repeated("{}", table.num_rows)
-    clean = pa.table({name: _json_safe(table.column(name)) for name in table.column_names})
-    frame = pl.DataFrame(pl.from_arrow(clean))
-    text = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series()
-    return pa.chunked_array([text.to_arrow().cast(pa.string())])
-
-
-def _json_safe(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_floating(values.type):
-        return pc.if_else(pc.is_finite(values), values, pa.scalar(None, values.type))
-    if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
-        return values
-    return clean_text(values.cast(pa.string()))
+def _register(connection: psycopg.Connection[Any], files: Sequence[Rows], fingerprints: Sequence[str]) -> None:
+    values = [
+        (
+            *(rows.file.name, rows.file.target.folder, rows.file.size, rows.file.mtime_ns),
+            *(digest, rows.n_rows, json.dumps(dict(rows.open_columns))),
+        )
+        for rows, digest in zip(files, fingerprints, strict=True)
+    ]
+    connection.execute(
+        "INSERT INTO source_file (path, kind, size, mtime_ns, sha256, n_rows, open_columns) SELECT * FROM unnest("
+        "%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::jsonb[]) "
+        "ON CONFLICT (path) DO UPDATE SET (kind, size, mtime_ns, sha256, n_rows, open_columns) = "
+        "ROW(excluded.kind, excluded.size, excluded.mtime_ns, excluded.sha256, excluded.n_rows, excluded.open_columns)",
+        [list(column) for column in zip(*values, strict=True)],
+    )
 
 
-def _repeated(text: str, n_rows: int) -> pa.ChunkedArray:
-    import pyarrow as pa
+def _sql(text: str, *names: str | Sequence[str | tuple[str, str]]) -> sql.Composed:
+    """Return a statement with identifiers, or lists of them, in its places."""
+    from psycopg import sql
 
-    return pa.chunked_array([pa.repeat(pa.scalar(text, pa.string()), n_rows)])
+    def place(name: str | tuple[str, str]) -> sql.Identifier:
+        return sql.Identifier(name) if isinstance(name, str) else sql.Identifier(*name)
+
+    def listed(item: str | Sequence[str | tuple[str, str]]) -> sql.Composable:
+        return place(item) if isinstance(item, str) else sql.SQL(", ").join(place(name) for name in item)
+
+    return sql.SQL(text).format(*(listed(item) for item in names))
 
 
-def _check_key(file: SourceFile, columns: dict[str, tuple[str, pa.ChunkedArray]]) -> None:
-    """Refuse a file that holds a row twice: an upsert could not say which of them counts."""
-    import pyarrow as pa
-
-    key: Sequence[str] = file.target.key
-    rows = pa.table({name: columns[name][1] for name in key})
-    n_distinct = rows.group_by(list(key)).aggregate([]).num_rows
-    if n_distinct != rows.num_rows:
-        raise InputError(file.path, f"{rows.num_rows - n_distinct} rows have the key of another ({', '.join(key)})")
+def batches(files: Iterator[Rows], max_rows: int, max_files: int) -> Iterator[list[Rows]]:
+    """Group files of one table, in their order, so that a transaction is worth its while."""
+    batch: list[Rows] = []
+    n_rows = 0
+    for rows in files:
+        if batch and (
+            rows.file.target is not batch[0].file.target or n_rows + rows.n_rows > max_rows or len(batch) == max_files
+        ):
+            yield batch
+            batch, n_rows = [], 0
+        batch.append(rows)
+        n_rows += rows.n_rows
+    if batch:
+        yield batch

@@ -9,11 +9,11 @@ from qad.errors import InputError
 from qad.inspection.bits import FIBERSTATUS_BITS, SCORE_FLAGS, ZWARN_BITS, bit_names
 from qad.inspection.columns import BANDS, ZERO_POINT
 from qad.inspection.formats import json_value, rows_as_json
-from qad.inspection.labels import Label, read_labels
 from qad.inspection.spectrum import read_rows
 from qad.inspection.tables import Tables
 from qad.lines import EMISSION_LINES
 from qad.schema import N_WAVE, SCORES, SPECTRA, SPECTRUM_KEY, WAVE_START, WAVE_STEP
+from qad.storage.labels import Label, read_labels
 
 if TYPE_CHECKING:
     import polars as pl

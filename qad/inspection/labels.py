@@ -1,7 +1,7 @@
 """What people said of candidates: JSON lines that are only ever appended to, safe for several people at once.
 
 One label is one ``write`` to a file opened with O_APPEND, then fsync.  A torn last line (power cut, full disk) is skipped by
-readers and closed off by the next writer.  The last label of a target wins.
+readers (:mod:`qad.storage.labels`) and closed off by the next writer.
 """
 
 from __future__ import annotations
@@ -11,29 +11,17 @@ import getpass
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from qad.errors import ConfigError, InputError
+from qad.errors import ConfigError
 from qad.storage.atomic import storage_errors, sync
+from qad.storage.labels import Label
 
 USUAL_LABELS = ("interesting", "known", "artefact", "boring")
 MAX_LABEL = 100
 MAX_COMMENT = 2000
-
-
-@dataclass(frozen=True)
-class Label:
-    """One person's word on one target."""
-
-    targetid: int
-    label: str
-    comment: str = ""
-    who: str = ""
-    when: str = ""
-    """Time, UTC, ISO 8601."""
-    model: str = ""
 
 
 def new_labels(targetids: Iterable[int], label: str, comment: str = "", model: str = "") -> list[Label]:
@@ -77,29 +65,6 @@ def append_labels(path: Path, labels: Iterable[Label]) -> None:
             sync(path.parent)
 
 
-def read_labels(path: Path) -> list[Label]:
-    """Return all labels in the order of their writing; lines that are torn or not labels are skipped.
-
-    Raises
-    ------
-    InputError
-        If the file exists and cannot be read.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}") from None
-    found = (_parse(line) for line in content.split(b"\n"))
-    return [label for label in found if label is not None]
-
-
-def last_labels(path: Path) -> dict[int, Label]:
-    """Return the label of each target that counts: the last one."""
-    return {label.targetid: label for label in read_labels(path)}
-
-
 def _line(label: Label, after_torn: bool) -> bytes:
     document = asdict(label) | {"targetid": str(label.targetid)}
     text = json.dumps(document, ensure_ascii=True)
@@ -109,17 +74,6 @@ def _line(label: Label, after_torn: bool) -> bytes:
 def _is_torn(descriptor: int) -> bool:
     size = os.fstat(descriptor).st_size
     return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-
-
-def _parse(line: bytes) -> Label | None:
-    try:
-        document = json.loads(line)
-        texts = {key: document.get(key, "") for key in ("comment", "who", "when", "model")}
-        label = Label(int(document["targetid"]), document["label"], **texts)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    is_text = all(isinstance(value, str) for key, value in asdict(label).items() if key != "targetid")
-    return label if is_text else None
 
 
 def _user() -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qad.inspection.query import apply_where, check_columns, parse_sort, parse_where
 from qad.inspection.tables import Tables
+from qad.storage.expression import apply_where, check_columns, parse_sort, parse_where
 
 if TYPE_CHECKING:
     import polars as pl

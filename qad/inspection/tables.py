@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from qad.errors import InputError
 from qad.inspection.columns import KEY, LABEL_COLUMNS, MAGNITUDES, MATCH_COLUMNS, magnitude
-from qad.inspection.labels import last_labels
-from qad.inspection.query import first_line
 from qad.schema import MATCHES, SCORES, SPECTRA, SPECTRUM_KEY
+from qad.storage.expression import first_line
+from qad.storage.labels import last_labels
 from qad.storage.parquet import read_frame, read_metadata, read_table
 from qad.storage.receipts import read_receipt
 from qad.workspace import Workspace

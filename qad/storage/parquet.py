@@ -120,6 +120,31 @@ def read_batches(path: Path, spec: Table, columns: Sequence[str], rows: int) -> 
         raise InputError(path, f"damaged: {_first_line(error)}", where=spec.tag) from None
 
 
+def read_once(path: Path, spec: Table) -> tuple[dict[str, Any], pa.Table]:
+    """Return the metadata and all columns but the table's own vectors, opening the file once; checked as :func:`read_table`.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_table`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    vector_names = {column.name for column in spec.columns if column.is_vector}
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            metadata = _checked_metadata(path, schema, spec)
+            _check_columns(schema, spec, error=lambda text: InputError(path, text, where=spec.tag))
+            names = [name for name in schema.names if name not in vector_names]
+            return metadata, file.read(names, use_threads=False)
+    except FileNotFoundError:
+        raise InputError(path, "no such file") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(path, f"damaged, or no Parquet file: {_first_line(error)}", where=spec.tag) from None
+
+
 def read_frame(paths: Path | Iterable[Path], spec: Table, columns: Sequence[str]) -> pl.DataFrame:
     """Read scalar columns of one or more files of a table into one frame; each file is checked."""
     import polars as pl

@@ -33,9 +33,9 @@ def test_help_lists_the_commands_in_the_order_of_the_data() -> None:
     assert set(COMMANDS) <= set(listed)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*(c for c in COMMANDS if c != "index"), "index sync", "index status", "index query"])
 def test_every_command_has_help_with_examples(name: str) -> None:
-    done = qad(name, "--help")
+    done = qad(*name.split(), "--help")
     assert done.returncode == 0, done.stderr
     assert f"qad {name}" in done.stdout.split("Examples:")[1]
     for option in ("--config", "--set", "--root", "--json", "--quiet"):

@@ -6,10 +6,13 @@ import contextlib
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,9 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from qad.config import Config, load_config
+from qad.inspection.labels import append_labels
 from qad.schema import MATCHES, SCORES, SPECTRA
+from qad.storage.labels import Label
 from qad.storage.parquet import make_table, write_table
 from qad.storage.provenance import Provenance
 from qad.workspace import Workspace
@@ -153,14 +158,27 @@ class Place:
         return int(self.rows(f"SELECT count(*) FROM qad.{table}")[0][0])
 
 
-@pytest.fixture
-def database(server: Server) -> Iterator[Place]:
+@contextlib.contextmanager
+def database_of_its_own(server: Server) -> Iterator[Place]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(admin_dsn(server), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER qad_user").format(sql.Identifier(name)))
     yield Place(server, name)
     with psycopg.connect(admin_dsn(server), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Place]:
+    with database_of_its_own(server) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def shared_database(server: Server) -> Iterator[Place]:
+    """One for all tests of a module that only read."""
+    with database_of_its_own(server) as place:
+        yield place
 
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -239,23 +257,34 @@ class Work:
 
     root: Path
 
-    def spectra(self, n: int, survey: str = "main", program: str = "dark", healpix: int = 47, seed: int = 0) -> Path:
+    def spectra(
+        self, n: int, survey: str = "main", program: str = "dark", healpix: int = 47, seed: int = 0, **other: Any
+    ) -> Path:
         columns = spectra_columns(n, seed)
         columns["survey"], columns["program"] = [survey] * n, [program] * n
         columns["healpix"] = np.full(n, healpix, np.int32)
-        path = self.root / "spectra" / f"main-dark-{healpix}.parquet"
+        columns.update(other)
+        path = self.root / "spectra" / f"main-{program if program.isalpha() else 'dark'}-{healpix}.parquet"
         write_table(path, make_table(SPECTRA, columns), SPECTRA, Provenance("extract", {}))
         return path
 
-    def scores(self, n: int, name: str = "default") -> Path:
+    def scores(self, n: int, name: str = "default", **other: Any) -> Path:
         path = Workspace(self.root).scores_file(name)
-        write_table(path, make_table(SCORES, scores_columns(n, name), n_latent=2), SCORES, Provenance("score", {}))
+        columns = {**scores_columns(n, name), **other}
+        write_table(path, make_table(SCORES, columns, n_latent=2), SCORES, Provenance("score", {}))
         return path
 
-    def matches(self, n: int, catalog: str = "gaia", name: str = "default") -> Path:
-        path = self.root / "matches" / f"{name}-cat.parquet"
-        table = make_table(MATCHES, matches_columns(n, catalog))
+    def matches(self, n: int, catalog: str = "gaia", name: str = "default", stem: str = "cat", **other: Any) -> Path:
+        path = self.root / "matches" / f"{name}-{stem}.parquet"
+        table = make_table(MATCHES, {**matches_columns(n, catalog), **other})
         write_table(path, table, MATCHES, Provenance("crossmatch", {"name": name}))
+        return path
+
+    def label(self, *labels: tuple[int, str]) -> Path:
+        path = Workspace(self.root).labels
+        append_labels(
+            path, [Label(target, label, "said", "me", "2026-01-01T00:00:00+00:00") for target, label in labels]
+        )
         return path
 
     def config(self, dsn: str, **keys: Any) -> Config:
@@ -266,3 +295,75 @@ class Work:
 @pytest.fixture
 def work(tmp_path: Path) -> Work:
     return Work(tmp_path / "work")
+
+
+@pytest.fixture(scope="module")
+def shared_work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """A work directory for all tests of a module that only read."""
+    return Work(tmp_path_factory.mktemp("shared") / "work")
+
+
+class CuttingProxy:
+    """A TCP relay that cuts a connection once so many bytes went up through it, or just after a text did."""
+
+    def __init__(self, port: int, n_cuts: int, cut_after: int = 10**12, cut_behind: bytes = b"\x00never\x00") -> None:
+        self._upstream, self._cut_after, self._cut_behind, self._left = port, cut_after, cut_behind, n_cuts
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.cuts = 0
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._upstream))
+            self._open += [client, server]
+            threading.Thread(target=self._relay, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._relay, args=(server, client, False), daemon=True).start()
+
+    def _relay(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                passed += len(data)
+                if is_up and self._cut_behind in data and self._left > 0:
+                    self._left -= 1
+                    self.cuts += 1
+                    sink.sendall(data)
+                    time.sleep(0.3)  # the server has committed, the client never hears of it
+                    break
+                if is_up and passed > self._cut_after and self._left > 0:
+                    self._left -= 1
+                    self.cuts += 1
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                # no lingering: the peers see a reset at once, not a window that fills up
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def close(self) -> None:
+        for end in [self._listener, *self._open]:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@pytest.fixture
+def cutting_proxy() -> Iterator[Callable[..., CuttingProxy]]:
+    """Make proxies that are closed when the test ends."""
+    made: list[CuttingProxy] = []
+
+    def make(*arguments: Any, **words: Any) -> CuttingProxy:
+        made.append(CuttingProxy(*arguments, **words))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()

@@ -10,7 +10,8 @@ import pytest
 
 from qad.errors import InputError
 from qad.index.binary import HEADER, TRAILER, encode_copy
-from qad.index.copy import TARGETS, SourceFile, read_columns
+from qad.index.rows import SourceFile, read_rows
+from qad.index.tables import TARGETS
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -22,10 +23,10 @@ def test_flipped_bytes_give_the_rows_or_a_named_error(seed, work):
     for _ in range(rng.integers(1, 4)):
         content[rng.integers(len(content))] = rng.integers(256)
     path.write_bytes(content)
-    file = SourceFile(path, path.name, TARGETS[1 + kind], len(content), 0, "")
+    file = SourceFile(path, path.name, TARGETS[1 + kind])
     with contextlib.suppress(InputError):
-        columns, n_rows = read_columns(file)
-        stream = b"".join(encode_copy(list(columns.values()), n_rows))
+        rows = read_rows(file)
+        stream = b"".join(encode_copy(list(rows.columns.values()), rows.n_rows))
         assert stream.startswith(HEADER)
         assert stream.endswith(TRAILER)
 
@@ -36,7 +37,7 @@ def test_metadata_that_do_not_say_the_model_are_named(config, work):
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"qad.table": b"matches/1", b"qad.config": config}), path)
     with pytest.raises(InputError, match=r"default-cat\.parquet"):
-        read_columns(SourceFile(path, path.name, TARGETS[2], 0, 0, ""))
+        read_rows(SourceFile(path, path.name, TARGETS[2]))
 
 
 def test_copy_stream_of_known_values_is_postgresqls():

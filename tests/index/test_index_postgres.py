@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +19,9 @@ import pytest
 
 from qad.errors import ConfigError, InputError, ServiceError
 from qad.index.binary import SQL_TYPES
-from qad.index.copy import TARGETS
 from qad.index.migrations import migrations
 from qad.index.stage import index, index_status, sync
+from qad.index.tables import TARGETS
 from qad.results import RunOptions
 from qad.schema import SPECTRA
 
@@ -60,6 +57,8 @@ def test_tables_have_the_columns_of_the_schema(work, database):
     work.spectra(1)
     index(work.config(database.dsn), OPTIONS)
     for target in TARGETS:
+        if target.spec is None:
+            continue
         rows = database.rows(
             "SELECT column_name, data_type, is_nullable FROM information_schema.columns"
             " WHERE table_schema = 'qad' AND table_name = %s",
@@ -69,7 +68,7 @@ def test_tables_have_the_columns_of_the_schema(work, database):
         for column in target.spec.columns:
             if not column.is_vector:
                 assert found.pop(column.name) == (SQL_TYPES[column.dtype], column.nullable), column.name
-        assert set(found) <= {"file", "name", "ordinal", "views", "columns"}
+        assert set(found) <= {"file", "name", "ordinal", "views", "columns", "zone"}
 
 
 def test_scores_and_matches_arrive_with_their_open_columns(work, database):
@@ -174,7 +173,7 @@ def test_a_hostile_schema_name_is_only_a_name(work, database):
     name = 'odd"; DROP TABLE x; --'
     index(work.config(database.dsn, db_schema=name), OPTIONS)
     found = database.rows("SELECT count(*) FROM pg_tables WHERE schemaname = %s", name)
-    assert found == [(5,)]
+    assert found == [(7,)]
 
 
 def test_a_damaged_file_fails_alone(work, database):
@@ -280,96 +279,35 @@ def test_the_password_is_in_no_output_log_or_table(work, database, tmp_path):
     assert not any(PASSWORD in path.read_text() for path in logs)
 
 
-class CuttingProxy:
-    """A TCP relay that cuts a connection once so many bytes went up through it, or just after a text did."""
-
-    def __init__(self, port: int, n_cuts: int, cut_after: int = 10**12, cut_behind: bytes = b"\x00never\x00") -> None:
-        self._upstream, self._cut_after, self._cut_behind, self._left = port, cut_after, cut_behind, n_cuts
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.cuts = 0
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._upstream))
-            self._open += [client, server]
-            threading.Thread(target=self._relay, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._relay, args=(server, client, False), daemon=True).start()
-
-    def _relay(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
-        passed = 0
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                passed += len(data)
-                if is_up and self._cut_behind in data and self._left > 0:
-                    self._left -= 1
-                    self.cuts += 1
-                    sink.sendall(data)
-                    time.sleep(0.3)  # the server has committed, the client never hears of it
-                    break
-                if is_up and passed > self._cut_after and self._left > 0:
-                    self._left -= 1
-                    self.cuts += 1
-                    break
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                # no lingering: the peers see a reset at once, not a window that fills up
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def close(self) -> None:
-        for end in [self._listener, *self._open]:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-
-def test_a_connection_cut_in_the_middle_of_a_copy_shows_nothing_then_catches_up(work, database):
+def test_a_connection_cut_in_the_middle_of_a_copy_shows_nothing_then_catches_up(work, database, cutting_proxy):
     work.spectra(3, healpix=46)
     work.scores(20_000)
-    proxy = CuttingProxy(database.server.port, cut_after=400_000, n_cuts=99)
+    proxy = cutting_proxy(database.server.port, cut_after=400_000, n_cuts=99)
     dsn = database.dsn.replace(str(database.server.port), str(proxy.port))
-    try:
-        with pytest.raises(ServiceError, match="1 of 2 files are not in the index"):
-            index(work.config(dsn), OPTIONS)
-        assert proxy.cuts == 3
-        assert database.count("score") == 0
-        assert database.count("spectrum") == 3
-    finally:
-        proxy.close()
+    with pytest.raises(ServiceError, match="1 of 2 files are not in the index"):
+        index(work.config(dsn), OPTIONS)
+    assert proxy.cuts == 3
+    assert database.count("score") == 0
+    assert database.count("spectrum") == 3
     result = index(work.config(database.dsn), OPTIONS)
     assert (result.n_done, result.n_skipped) == (1, 1)
     assert database.count("score") == 20_000
 
 
-def test_a_connection_cut_once_is_made_again(work, database):
+def test_a_connection_cut_once_is_made_again(work, database, cutting_proxy):
     work.scores(20_000)
-    proxy = CuttingProxy(database.server.port, cut_after=400_000, n_cuts=1)
-    try:
-        result = index(work.config(database.dsn.replace(str(database.server.port), str(proxy.port))), OPTIONS)
-    finally:
-        proxy.close()
+    proxy = cutting_proxy(database.server.port, cut_after=400_000, n_cuts=1)
+    result = index(work.config(database.dsn.replace(str(database.server.port), str(proxy.port))), OPTIONS)
     assert proxy.cuts == 1
     assert result.n_done == 1
     assert database.count("score") == 20_000
 
 
-def test_a_connection_cut_at_commit_leaves_equal_counts(work, database):
+def test_a_connection_cut_at_commit_leaves_equal_counts(work, database, cutting_proxy):
     work.spectra(30)
     work.scores(500)
-    proxy = CuttingProxy(database.server.port, n_cuts=2, cut_behind=b"COMMIT")
-    try:
-        result = index(work.config(database.dsn.replace(str(database.server.port), str(proxy.port))), OPTIONS)
-    finally:
-        proxy.close()
+    proxy = cutting_proxy(database.server.port, n_cuts=2, cut_behind=b"COMMIT")
+    result = index(work.config(database.dsn.replace(str(database.server.port), str(proxy.port))), OPTIONS)
     assert proxy.cuts == 2
     assert not result.failures
     assert (database.count("spectrum"), database.count("score"), database.count("source_file")) == (30, 500, 2)

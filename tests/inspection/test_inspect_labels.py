@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qad.errors import ConfigError, StorageError
-from qad.inspection.labels import Label, append_labels, last_labels, new_labels, read_labels
+from qad.inspection.labels import append_labels, new_labels
+from qad.storage.labels import Label, last_labels, read_labels
 
 WRITER = """
 import sys
 from pathlib import Path
-from qad.inspection.labels import Label, append_labels
+from qad.inspection.labels import append_labels
+from qad.storage.labels import Label
 path, first = Path(sys.argv[1]), int(sys.argv[2])
 for i in range(200):
     append_labels(path, [Label(first + i, "known", "x" * (i * 5))])

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from qad.config import Config, load_config
 from qad.errors import ConfigError, InputError
 from qad.inspection.layout import caption, fit, plain_lines
-from qad.inspection.query import parse_where
 from qad.inspection.stage import inspect
 from qad.inspection.view import parse_targetids, with_columns
 from qad.results import RunOptions
 from qad.schema import SCORES
+from qad.storage.expression import parse_where
 
 
 def look(root: Path, **keys: Any) -> pl.DataFrame:
