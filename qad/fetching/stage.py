@@ -31,6 +31,7 @@ from qad.fetching.retry import Patience
 from qad.fetching.source import Source
 from qad.fetching.targets import Tally
 from qad.fetching.threads import Crew, run_threads
+from qad.parallel import Share
 from qad.results import BYTES, Failure, RunOptions, StageResult, format_bytes
 
 LOCAL_THREADS = 8
@@ -97,13 +98,21 @@ def fetch(config: Config, options: RunOptions) -> StageResult:
         transfer = Transfer(
             source, patience, line, Crew(patience.stop), settings.part_mib << 20, settings.resume, Meter()
         )
-        work = _Work(order, plan, target, transfer, options)
+        work = _Work(order, share_of(plan, options.share), target, transfer, options)
         if options.dry_run:
             return work.look()
         remember(config.workspace, settings.release, source.url, settings.mode, plan.pixels)
         return work.do()
     finally:
         source.close()
+
+
+def share_of(plan: Plan, share: Share | None) -> Plan:
+    """Return what of a plan falls to `share`: pixels, and those that cannot be fetched, by their names."""
+    if share is None:
+        return plan
+    pixels = tuple(files for files in plan.pixels if share.takes(str(files.pixel)))
+    return Plan(pixels, plan.absent, tuple(failure for failure in plan.failures if share.takes(failure.unit)))
 
 
 def source_url(config: Config) -> str:
@@ -198,7 +207,8 @@ class _Work:
         rate = self.transfer.meter.received / max(time.monotonic() - started, 1e-9)
         more: dict[str, Any] = {"bytes_per_second": round(rate)}
         counts = self._counts()
-        if tally is not None and not self.order.wanted.limit:
+        # of a part of the pixels nobody can say what is in none
+        if tally is not None and not self.order.wanted.limit and not self.options.share:
             missing = tally.missing()
             counts["targets.missing"] = len(missing)
             more["targets_missing"] = [tally.name(index) for index in missing[:SHOWN_TARGETS]]
