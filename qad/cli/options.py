@@ -68,7 +68,7 @@ VIEW: dict[str, Any] = {
 """Shared options of a command that only looks."""
 STAGE: dict[str, Any] = {**VIEW, "force": _Force, "dry_run": _DryRun, "verify": _Verify, "jobs": _Jobs}
 """Shared options of a command that writes."""
-_Scheduler = Annotated[
+SCHEDULER = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Run the units on this Dask cluster: tcp://host:8786, or a scheduler file."),
 ]
@@ -85,7 +85,7 @@ def shard_option(help_text: str) -> Any:
 
 def spread(shard_help: str) -> dict[str, Any]:
     """Return the shared options of a command that can run on more than one machine."""
-    return {**STAGE, "scheduler": _Scheduler, "shard": shard_option(shard_help)}
+    return {**STAGE, "scheduler": SCHEDULER, "shard": shard_option(shard_help)}
 
 
 def command(
