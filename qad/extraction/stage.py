@@ -36,8 +36,15 @@ def extract(config: Config, options: RunOptions) -> StageResult:
     StorageError
         If the disk is full.
     """
-    healpix = layout.locate_healpix(source_folder(config))
-    every = wanted_pixels(healpix, config.extract)
+    try:
+        healpix = layout.locate_healpix(source_folder(config))
+        every = wanted_pixels(healpix, config.extract)
+    except InputError as error:
+        if options.share is None or config.extract.source:
+            raise
+        # the other shards are still fetching, and there are fewer pixels than shards: this one has none
+        options.progress.note(f"nothing fetched for shard {options.share}: {error}")
+        return StageResult("extract", dry_run=options.dry_run)
     pixels = chosen(options.share, every)
     workspace = config.workspace
     units = [

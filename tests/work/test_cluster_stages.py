@@ -159,10 +159,19 @@ def test_stage_without_units_refuses_a_shard(tmp_path: Path) -> None:
 
 
 def test_shards_share_the_pixels_out(release: Path, tmp_path: Path) -> None:
-    done = [qad("extract", "--source", release, "--root", tmp_path, "--shard", f"{i}/3") for i in range(3)]
-    assert sum(report["n_done"] for report in done) == N_PIXELS
-    assert [report["shard"] for report in done] == ["0/3", "1/3", "2/3"]
+    reports = [api.extract(source=str(release), root=tmp_path, shard=f"{i}/3", jobs=1) for i in range(3)]
+    assert sum(report.n_done for report in reports) == N_PIXELS
+    assert qad("extract", "--source", release, "--root", tmp_path, "--shard", "1/3")["n_skipped"] == reports[1].n_done
     assert qad("extract", "--source", release, "--root", tmp_path)["n_skipped"] == N_PIXELS
+
+
+def test_shards_of_fetch_and_extract_go_on_together(release: Path, alone: Path, tmp_path: Path) -> None:
+    for i in range(12):  # more shards than pixels: some have none, the first before anything is there
+        api.fetch(source=str(release), mode="files", root=tmp_path, shard=f"{i}/12")
+        api.extract(root=tmp_path, shard=f"{i}/12", jobs=1)
+    assert {path.name for path in (tmp_path / "spectra").iterdir()} == {
+        path.name for path in (alone / "spectra").iterdir()
+    }
 
 
 def test_shards_of_a_finished_grid_have_nothing_to_do(alone: Path) -> None:
