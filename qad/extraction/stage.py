@@ -121,7 +121,10 @@ def source_folder(config: Config) -> Path:
             raise InputError(folder, "no such folder; run `qad fetch` first, or name a release tree with --source")
         return folder
     if "://" in text:
-        raise InputError(text, "extract reads local folders; run `qad fetch --source` first")
+        raise InputError(
+            text,
+            f"extract reads local folders; run `qad fetch --source {text}` first (with the same --shard, where there are shards), then extract without --source",
+        )
     path = Path(os.path.expandvars(text)).expanduser()
     from_file = config.file is not None and config.origins.get("extract.source") == str(config.file)
     return config.file.parent / path if from_file and config.file is not None else path.absolute()
