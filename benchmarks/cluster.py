@@ -1,10 +1,10 @@
 """What a second worker brings: `extract` and `build-grid` on a Dask cluster of one and of two workers, the local pool beside it.
 
-    python benchmarks/cluster.py [--quasars 3200] [--release DIR] [--repeat 2]
+    python benchmarks/cluster.py [--quasars 9600] [--release DIR] [--repeat 1]
 
 Scheduler, workers and client share this machine, so two workers can show no more than two free cores give.  Workers are warm (they
 have done each stage once), as those of a cluster are; the local pool starts its processes anew for each stage.  Blocks of build-grid
-are cut to a sixteenth of their usual size: a sample this small would be three blocks, which two workers cannot share evenly.
+are cut to a quarter of their usual size: a sample this small would be three blocks, which two workers cannot share evenly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import qad
 from qad.gridding import blocks, stage
 
-BLOCK_BYTES = 4 * 2**20
+BLOCK_BYTES = 16 * 2**20
 START_S = 60.0
 
 
@@ -74,16 +74,16 @@ def seconds(release: Path, root: Path, repeat: int, **how: Any) -> tuple[float, 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quasars", type=int, default=3200)
+    parser.add_argument("--quasars", type=int, default=9600)
     parser.add_argument("--release", type=Path, help="a release tree that is here; default: simulated")
-    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=1)
     options = parser.parse_args()
     blocks.BLOCK_BYTES, stage.POOL_BYTES = BLOCK_BYTES, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         release = options.release or folder / "release"
         if options.release is None:
-            qad.simulate(release, quasars=options.quasars, healpix=16, seed=3, resolution=False)
+            qad.simulate(release, quasars=options.quasars, healpix=32, seed=3, resolution=False)
         found = {}
         for n_workers in (1, 2):
             with cluster(folder, n_workers) as address:
