@@ -1,7 +1,7 @@
 """The public Python functions: what the subcommands do, with the configuration's keys as arguments.
 
 Each takes the keys of its section of ``qad.toml`` (``qad.extract(z_min=1.5)``), and beside them `root`, `config` (a path),
-`force`, `dry_run`, `verify`, `jobs` and `progress` as the command's options.  Each prints nothing and returns a frozen
+`force`, `dry_run`, `verify`, `jobs`, `progress`, `scheduler` and `shard` as the command's options.  Each prints nothing and returns a frozen
 :class:`~qad.results.StageResult`, or a subclass with more to tell.
 """
 
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from qad.config import Config, load_config
+from qad.errors import ConfigError
 from qad.index import INDEXED_STAGES
+from qad.parallel import parse_share
 from qad.results import RunOptions, StageResult
 
 STAGES = {
@@ -29,6 +31,8 @@ STAGES = {
     "inspect": "qad.inspection.stage",
 }
 """Section and function name of each stage, and the module that holds the function."""
+SHARED_STAGES = ("fetch", "extract", "build_grid", "score", "crossmatch")
+"""Those that do a share of their units."""
 
 
 def fetch(**options: Any) -> StageResult:
@@ -77,14 +81,19 @@ def _call(verb: str, options: dict[str, Any]) -> StageResult:
     from qad.index.stage import sync
     from qad.storage.lock import stage_lock
 
-    root = options.pop("root", None)
+    root, scheduler = options.pop("root", None), options.pop("scheduler", None)
+    share = parse_share(options.pop("shard", None))
     run = RunOptions(**{f.name: options.pop(f.name) for f in fields(RunOptions) if f.name in options})
     overrides = {f"{verb}.{key}": value for key, value in options.items()}
     for name, value in overrides.items():
         if isinstance(value, Path):
             overrides[name] = str(value)
     config_file = overrides.pop(f"{verb}.config", None)
-    config = load_config(config_file, {"paths.root": None if root is None else str(root), **overrides})
+    given = {"paths.root": None if root is None else str(root), "cluster.scheduler": scheduler}
+    config = load_config(config_file, {**given, **overrides})
+    if share is not None and verb not in SHARED_STAGES:
+        raise ConfigError(f"{verb} cannot be done in shards; those that can: {', '.join(SHARED_STAGES)}")
+    run = replace(run, share=share, cluster=config.cluster_for(share, scheduler is not None))
     started = time.monotonic()
     function: Callable[[Config, RunOptions], StageResult] = getattr(importlib.import_module(STAGES[verb]), verb)
     if verb == "inspect" or run.dry_run:
@@ -93,7 +102,7 @@ def _call(verb: str, options: dict[str, Any]) -> StageResult:
         locked = (
             nullcontext()
             if config.is_locked_by_its_stage(verb)
-            else stage_lock(config.workspace.locks, verb.replace("_", "-"))
+            else stage_lock(config.workspace.locks, verb.replace("_", "-"), share)
         )
         with locked:
             result = function(config, run)

@@ -17,8 +17,23 @@ from typing import Any, Literal, get_origin
 
 from pydantic import SecretStr, ValidationError
 
+from qad import parallel
 from qad.errors import ConfigError
-from qad.settings import SECTIONS, BuildGrid, Crossmatch, Extract, Fetch, Index, Inspect, Paths, Score, Section, Train
+from qad.parallel import Share
+from qad.settings import (
+    SECTIONS,
+    BuildGrid,
+    Cluster,
+    Crossmatch,
+    Extract,
+    Fetch,
+    Index,
+    Inspect,
+    Paths,
+    Score,
+    Section,
+    Train,
+)
 from qad.workspace import Workspace
 
 FILE_NAME = "qad.toml"
@@ -45,6 +60,7 @@ class Config:
     score: Score
     crossmatch: Crossmatch
     inspect: Inspect
+    cluster: Cluster
     index: Index
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +83,22 @@ class Config:
     def is_locked_by_its_stage(self, verb: str) -> bool:
         """Return whether a stage locks the work directory itself: of processes that train together only the first one does."""
         return verb == "train" and bool(self.train.coordinator)
+
+    def cluster_for(self, share: Share | None = None, is_asked: bool = True) -> parallel.Cluster | None:
+        """Return the Dask cluster to run on, None without one.
+
+        A share of the units runs on this machine: `share` beats ``cluster.scheduler``, unless that `is_asked` for beside it.
+
+        Raises
+        ------
+        ConfigError
+            If both are asked for.
+        """
+        if not self.cluster.scheduler:
+            return None
+        if share is not None and is_asked:
+            raise ConfigError("--shard and --scheduler exclude each other: a cluster shares the units out by itself")
+        return None if share else parallel.Cluster(self.cluster.scheduler, self.cluster.timeout_s, self.root)
 
     def section(self, name: str) -> dict[str, Any]:
         """Return a section as JSON types, without secrets: what provenance records."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from qad.parallel import Cluster, Share
+
 BYTES = "B"
 """The unit of a task that counts bytes: they are shown as kB, MB, GB."""
 
@@ -65,6 +67,10 @@ class RunOptions:
         Worker processes; 0 means one per core, 1 runs in this process.
     progress : Progress
         Where to report.
+    cluster : Cluster or None
+        Run the units there instead of here.
+    share : Share or None
+        Do only these of the units.
     """
 
     force: bool = False
@@ -72,6 +78,8 @@ class RunOptions:
     verify: bool = False
     jobs: int = 0
     progress: Progress = field(default_factory=NoProgress)
+    cluster: Cluster | None = None
+    share: Share | None = None
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,18 @@ class Inspect(Section):
     smooth_px: int = Field(7, ge=1, le=501, description="pixels of the running mean in plots")
 
 
+class Cluster(Section):
+    """The optional Dask cluster that runs extract, build-grid, score and crossmatch."""
+
+    scheduler: str = Field(
+        "",
+        description="address of a running Dask scheduler (tcp://host:8786), or its scheduler file; empty: the cores of this machine",
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, description="seconds to wait for the scheduler, and for a worker while there is none"
+    )
+
+
 class Index(Section):
     """The optional PostgreSQL index; the files stay the truth."""
 
@@ -234,5 +246,6 @@ SECTIONS: dict[str, type[Section]] = {
     "score": Score,
     "crossmatch": Crossmatch,
     "inspect": Inspect,
+    "cluster": Cluster,
     "index": Index,
 }

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qad.cli.options import command
+from qad.cli.options import command, spread
 from qad.cli.runtime import Run
 
 
@@ -68,5 +68,10 @@ def register(app: typer.Typer) -> None:
             "qad build-grid --dloglam 1e-4 --jobs 8",
             "qad build-grid --frame observed --no-deredden --root work",
             "qad build-grid --dry-run",
+            "qad build-grid --scheduler tcp://head:8786",
         ],
+        shared=spread(
+            "A shard resamples every N-th block of tables; the same command without --shard, run after all shards, does what "
+            "is missing and writes the grid."
+        ),
     )(build_grid)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qad.cli.options import command
+from qad.cli.options import command, spread
 from qad.cli.runtime import Run, path_list
 from qad.errors import ConfigError
 
@@ -69,4 +69,5 @@ def crossmatch(
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "crossmatch", examples=EXAMPLES)(crossmatch)
+    shared = spread("A shard matches every N-th of the catalogues; no shard waits for another.")
+    command(app, "crossmatch", examples=EXAMPLES, shared=shared)(crossmatch)

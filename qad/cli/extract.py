@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qad.cli.options import command, pixels, words
+from qad.cli.options import BY_NAME, command, pixels, spread, words
 from qad.cli.runtime import Run
 
 
@@ -85,5 +85,7 @@ def register(app: typer.Typer) -> None:
             "qad extract --source /data/dr1 --survey main --program dark",
             "qad extract --source /data/dr1 --healpix 23040,23041 --z-min 1.8 --jobs 8",
             "qad extract --zwarn 4 --dry-run",
+            "qad extract --scheduler tcp://head:8786",
         ],
+        shared=spread(BY_NAME),
     )(extract)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qad.cli.options import STAGE, command, pixels, words
+from qad.cli.options import BY_NAME, STAGE, command, pixels, shard_option, words
 from qad.cli.runtime import Run
 from qad.errors import EXIT_SOME_FAILED
 
@@ -34,7 +34,7 @@ _JOBS = Annotated[
     typer.Option("--jobs", "-j", min=0, metavar="N", help="Requests under way; 0: as fetch.connections says (128)."),
 ]
 _VERIFY = Annotated[bool, typer.Option("--verify", help="Read local files again, and fetch damaged ones.")]
-SHARED: dict[str, Any] = {**STAGE, "jobs": _JOBS, "verify": _VERIFY}
+SHARED: dict[str, Any] = {**STAGE, "jobs": _JOBS, "verify": _VERIFY, "shard": shard_option(BY_NAME)}
 
 
 def fetch(

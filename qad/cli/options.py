@@ -37,6 +37,8 @@ class Common:
     dry_run: bool = False
     verify: bool = False
     jobs: int = 0
+    scheduler: str | None = None
+    shard: str | None = None
 
 
 _Config = Annotated[
@@ -66,6 +68,24 @@ VIEW: dict[str, Any] = {
 """Shared options of a command that only looks."""
 STAGE: dict[str, Any] = {**VIEW, "force": _Force, "dry_run": _DryRun, "verify": _Verify, "jobs": _Jobs}
 """Shared options of a command that writes."""
+SCHEDULER = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Run the units on this Dask cluster: tcp://host:8786, or a scheduler file."),
+]
+
+
+BY_NAME = "A pixel's shard is a hash of its name; no shard waits for another."
+
+
+def shard_option(help_text: str) -> Any:
+    """Return the option ``--shard``, whose help says what falls to a shard and who joins them."""
+    text = f"Do one of N parts of the work, I from 0 to N-1; auto: as the Kubernetes or Slurm array says. {help_text}"
+    return Annotated[str | None, typer.Option("--shard", metavar="I/N|auto", help=text)]
+
+
+def spread(shard_help: str) -> dict[str, Any]:
+    """Return the shared options of a command that can run on more than one machine."""
+    return {**STAGE, "scheduler": SCHEDULER, "shard": shard_option(shard_help)}
 
 
 def command(

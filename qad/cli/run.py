@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qad.cli.options import command
+from qad.cli.options import SCHEDULER, STAGE, command
 from qad.cli.runtime import Run, summary
 from qad.errors import EXIT_SOME_FAILED
 
@@ -157,5 +157,6 @@ def register(app: typer.Typer) -> None:
         "qad run --source /data/desi/dr1 --root survey --catalog milliquas.fits",
         "qad run --source few --root few-work --model survey/models/default",
         "qad run --source few --root few-work --model simulated",
+        "qad run --source /data/desi/dr1 --root survey --scheduler tcp://head:8786",
     ]
-    command(app, "run", examples=examples)(run_all)
+    command(app, "run", examples=examples, shared={**STAGE, "scheduler": SCHEDULER})(run_all)

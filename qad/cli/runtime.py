@@ -43,7 +43,8 @@ class Run:
         from qad.config import load_config
 
         root = None if self.common.root is None else str(self.common.root)
-        return load_config(self.common.config, {"paths.root": root, **(flags or {})}, list(self.common.settings or ()))
+        shared = {"paths.root": root, "cluster.scheduler": self.common.scheduler}
+        return load_config(self.common.config, {**shared, **(flags or {})}, list(self.common.settings or ()))
 
     def progress(self) -> AbstractContextManager[Progress]:
         """Return the progress that suits stderr, or a silent one with ``--quiet``; a context manager."""
@@ -64,22 +65,33 @@ class Run:
 
     def work(self, verb: str, function: Callable[[Config, RunOptions], StageResult], config: Config) -> StageResult:
         """Run a stage under its lock, with log and progress, and return its result."""
+        from qad.parallel import parse_share
         from qad.results import RunOptions
         from qad.storage.lock import stage_lock
         from qad.terminal.log import stage_log
 
         common = self.common
-        options = RunOptions(force=common.force, dry_run=common.dry_run, verify=common.verify, jobs=common.jobs)
+        share = parse_share(common.shard)
+        cluster = config.cluster_for(share, common.scheduler is not None)
+        options = RunOptions(
+            force=common.force,
+            dry_run=common.dry_run,
+            verify=common.verify,
+            jobs=common.jobs,
+            cluster=cluster,
+            share=share,
+        )
         started = time.monotonic()
         with ExitStack() as stack:
             if not common.dry_run:
                 if not config.is_locked_by_its_stage(verb):
-                    stack.enter_context(stage_lock(config.workspace.locks, verb))
+                    stack.enter_context(stage_lock(config.workspace.locks, verb, share))
                 stack.enter_context(stage_log(config.workspace.log, verb))
             _log.info("start", extra={"stage": verb, "config": dict(config.section(verb.replace("-", "_")))})
             progress = stack.enter_context(self.progress())
             result = function(config, replace(options, progress=progress))
-            result = replace(result, seconds=time.monotonic() - started)
+            details = {**result.details, "shard": str(share)} if share else result.details
+            result = replace(result, seconds=time.monotonic() - started, details=details)
             _log.info("end", extra={"result": result.as_json()})
         return result
 
@@ -128,7 +140,8 @@ def summary(result: StageResult) -> str:
     parts = [f"{result.n_done:,} {word}", f"{result.n_skipped:,} already done"]
     if result.failures:
         parts.append(f"{len(result.failures):,} failed")
-    return f"{result.stage}: {', '.join(parts)} in {result.seconds:.1f} s"
+    shard = f" (shard {result.details['shard']})" if "shard" in result.details else ""
+    return f"{result.stage}{shard}: {', '.join(parts)} in {result.seconds:.1f} s"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qad.cli.options import command
+from qad.cli.options import command, spread
 from qad.cli.runtime import Run
 
 TOP_COLUMNS = ("rank", "targetid", "survey", "program", "z", "snr", "score", "p_value", "artefact", "reason")
@@ -90,5 +90,10 @@ def register(app: typer.Typer) -> None:
             "qad score --top 20",
             "qad score --name mlp --keep-artefacts",
             "qad score --model /other/root/models/default --root few-spectra",
+            "qad score --scheduler tcp://head:8786",
         ],
+        shared=spread(
+            "A shard measures every N-th block of spectra; the same command without --shard, run after all shards, does what "
+            "is missing and writes the scores."
+        ),
     )(score)

@@ -15,6 +15,7 @@ from qad.desi import layout
 from qad.errors import InputError
 from qad.extraction.identity import input_hashes, known_hashes
 from qad.extraction.unit import Unit, check_pair, extract_files, extract_unit, is_done
+from qad.parallel import chosen
 from qad.results import Failure, RunOptions, StageResult, add_counts
 from qad.settings import Extract
 from qad.storage.atomic import remove_stale_parts
@@ -35,8 +36,16 @@ def extract(config: Config, options: RunOptions) -> StageResult:
     StorageError
         If the disk is full.
     """
-    healpix = layout.locate_healpix(source_folder(config))
-    pixels = wanted_pixels(healpix, config.extract)
+    try:
+        healpix = layout.locate_healpix(source_folder(config))
+        every = wanted_pixels(healpix, config.extract)
+    except InputError as error:
+        if options.share is None or config.extract.source:
+            raise
+        # the other shards are still fetching, and there are fewer pixels than shards: this one has none
+        options.progress.note(f"nothing fetched for shard {options.share}: {error}")
+        return StageResult("extract", dry_run=options.dry_run)
+    pixels = chosen(options.share, every)
     workspace = config.workspace
     units = [
         Unit(
@@ -52,13 +61,13 @@ def extract(config: Config, options: RunOptions) -> StageResult:
         return _plan(units, config.extract, options)
     remove_stale_parts(workspace.spectra)
     absent = (
-        sorted(set(config.extract.healpix) - {pixel.healpix for pixel in pixels}) if not config.extract.limit else []
+        sorted(set(config.extract.healpix) - {pixel.healpix for pixel in every}) if not config.extract.limit else []
     )
     if absent:
         options.progress.note(f"not in {healpix}: {len(absent)} of the pixels asked for, such as {absent[0]}")
     result = run_extraction(units, config.extract, options)
     outputs = {unit.output.name for unit in units}
-    others = sum(path.name not in outputs for path in workspace.spectra.glob("*.parquet"))
+    others = sum(path.name not in outputs for path in workspace.spectra.glob("*.parquet")) if not options.share else 0
     # build-grid reads whatever lies in the folder: say so when that is more than was asked for here
     more = {"absent_pixels": absent, "other_tables": others}
     return replace(result, details={**result.details, **{key: value for key, value in more.items() if value}})
@@ -112,10 +121,13 @@ def source_folder(config: Config) -> Path:
             raise InputError(folder, "no such folder; run `qad fetch` first, or name a release tree with --source")
         return folder
     if "://" in text:
-        raise InputError(text, "extract reads local folders; run `qad fetch --source` first")
+        raise InputError(
+            text,
+            f"extract reads local folders; run `qad fetch --source {text}` first (with the same --shard, where there are shards), then extract without --source",
+        )
     path = Path(os.path.expandvars(text)).expanduser()
     from_file = config.file is not None and config.origins.get("extract.source") == str(config.file)
-    return config.file.parent / path if from_file and config.file is not None else path
+    return config.file.parent / path if from_file and config.file is not None else path.absolute()
 
 
 def wanted_pixels(healpix: Path, settings: Extract) -> list[Pixel]:
@@ -143,7 +155,7 @@ def run_extraction(units: Sequence[Unit], settings: Extract, options: RunOptions
     details: dict[str, Any] = {"duplicate_targetids": [], "notes": []}
     n_done = n_skipped = 0
     options.progress.start("extract", len(units), "pixels")
-    for outcome in run_units(work, units, options.jobs):
+    for outcome in run_units(work, units, options.jobs, options.cluster):
         options.progress.advance()
         name = outcome.unit.name
         if outcome.value is None:

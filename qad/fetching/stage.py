@@ -33,6 +33,7 @@ from qad.fetching.retry import Patience
 from qad.fetching.source import Source
 from qad.fetching.targets import Tally
 from qad.fetching.threads import Done, run_threads
+from qad.parallel import Share
 from qad.results import BYTES, Failure, RunOptions, StageResult, format_bytes
 
 LOCAL_THREADS = 8
@@ -101,7 +102,7 @@ def fetch(config: Config, options: RunOptions) -> StageResult:
             settings.resolution,
             order.choice,
         )
-        work = _Work(order, plan, target, transfer, fleet, options, settings.processes)
+        work = _Work(order, share_of(plan, options.share), target, transfer, fleet, options, settings.processes)
         if options.dry_run:
             return work.look()
         remember(config.workspace, settings.release, source.url, settings.mode, plan.pixels)
@@ -109,6 +110,14 @@ def fetch(config: Config, options: RunOptions) -> StageResult:
     finally:
         fleet.close()
         source.close()
+
+
+def share_of(plan: Plan, share: Share | None) -> Plan:
+    """Return what of a plan falls to `share`: pixels, and those that cannot be fetched, by their names."""
+    if share is None:
+        return plan
+    pixels = tuple(files for files in plan.pixels if share.takes(str(files.pixel)))
+    return Plan(pixels, plan.absent, tuple(failure for failure in plan.failures if share.takes(failure.unit)))
 
 
 def source_url(config: Config) -> str:
@@ -203,7 +212,8 @@ class _Work:
         rate = self.transfer.meter.received / max(time.monotonic() - started, 1e-9)
         more: dict[str, Any] = {"bytes_per_second": round(rate)}
         counts = self._counts()
-        if tally is not None and not self.order.wanted.limit:
+        # of a part of the pixels nobody can say what is in none
+        if tally is not None and not self.order.wanted.limit and not self.options.share:
             missing = tally.missing()
             counts["targets.missing"] = len(missing)
             more["targets_missing"] = [tally.name(index) for index in missing[:SHOWN_TARGETS]]

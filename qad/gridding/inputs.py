@@ -9,7 +9,7 @@ import qad
 from qad.errors import InputError
 from qad.results import Failure, RunOptions
 from qad.storage.provenance import hash_document
-from qad.storage.receipts import hashes_of, read_receipt, write_receipt
+from qad.storage.receipts import hashes_of, read_receipt, remembered, stat_inputs, write_receipt
 from qad.workspace import Workspace
 
 HASHED_TOGETHER = 2048
@@ -45,6 +45,11 @@ class Inputs:
         return Inputs(tuple(f for f, _ in kept), tuple(h for _, h in kept), {**self.unusable, **unusable})
 
     @property
+    def listed(self) -> list[Path]:
+        """All files of their folder, the unusable ones too, sorted by name."""
+        return sorted([*self.files, *(self.files[0].with_name(name) for name in self.unusable)])
+
+    @property
     def hash(self) -> str:
         """One hash of all names and contents."""
         return hash_document([[file.name, sha256] for file, sha256 in zip(self.files, self.hashes, strict=True)])
@@ -60,6 +65,21 @@ class Inputs:
         return tuple(Failure(name, reason) for name, reason in sorted(self.unusable.items()))
 
 
+def list_files(workspace: Workspace) -> list[Path]:
+    """Return the `spectra` files, sorted by name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    folder = workspace.spectra
+    files = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+    if not files:
+        raise InputError(folder, "holds no spectra tables; run `qad extract` first")
+    return files
+
+
 def find_inputs(workspace: Workspace, options: RunOptions) -> Inputs:
     """List and hash the `spectra` files; those whose bytes this version of qad could not use before are set aside.
 
@@ -68,10 +88,7 @@ def find_inputs(workspace: Workspace, options: RunOptions) -> Inputs:
     InputError
         If there is no file, or none that can be used.
     """
-    folder = workspace.spectra
-    files = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    if not files:
-        raise InputError(folder, "holds no spectra tables; run `qad extract` first")
+    files = list_files(workspace)
     options.progress.start("check spectra", len(files), "files")
     hashes: list[str] = []
     for i in range(0, len(files), HASHED_TOGETHER):
@@ -80,6 +97,14 @@ def find_inputs(workspace: Workspace, options: RunOptions) -> Inputs:
     known = {} if options.force else _known_unusable(workspace)
     unusable = {file.name: known[sha256] for file, sha256 in zip(files, hashes, strict=True) if sha256 in known}
     return Inputs(tuple(files), tuple(hashes), {}).without(unusable)
+
+
+def known_inputs(workspace: Workspace) -> Inputs | None:
+    """Return the inputs if the hash of each is remembered, else None; reads none of them."""
+    files = list_files(workspace)
+    known = remembered(_receipt(workspace))
+    hashes = [known.get((item["path"], item["size"], item["mtime_ns"])) for item in stat_inputs(files)]
+    return Inputs(tuple(files), tuple(map(str, hashes)), {}) if all(hashes) else None
 
 
 def remember(workspace: Workspace, inputs: Inputs, unusable: dict[str, str], force: bool = False) -> None:

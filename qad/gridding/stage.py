@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,17 @@ import qad
 from qad.config import Config
 from qad.errors import InputError
 from qad.gridding.assemble import Piece, Shard, write_shard
-from qad.gridding.blocks import BlockSummary, build_block, plan_blocks
+from qad.gridding.blocks import Block, BlockSummary, build_block, plan_blocks
 from qad.gridding.describe import counts_of, geometry_hash, grid_document, provenance_of
-from qad.gridding.inputs import Inputs, find_inputs, remember
+from qad.gridding.inputs import Inputs, find_inputs, known_inputs, list_files, remember
 from qad.gridding.wavelength import grid_of
+from qad.parallel import Share
 from qad.results import Failure, RunOptions, StageResult
 from qad.schema import GRID
 from qad.storage.atomic import remove_stale_parts, storage_errors, write_json
 from qad.storage.parquet import read_metadata
 from qad.storage.provenance import hash_document
-from qad.storage.receipts import read_receipt
+from qad.storage.receipts import read_receipt, stat_inputs
 from qad.work.engine import run_units
 
 POOL_BYTES = 256 * 2**20
@@ -48,8 +51,10 @@ def build_grid(config: Config, options: RunOptions) -> StageResult:
     StorageError
         If the disk is full or not writable.
     """
-    inputs = find_inputs(config.workspace, options)
     build = _Build(config, options)
+    if options.share is not None:
+        return build.run_share(options.share)
+    inputs = find_inputs(config.workspace, options)
     done = set() if options.force else build.done_shards(inputs)
     if build.is_complete(inputs, done):
         return build.finished(inputs)
@@ -95,12 +100,11 @@ class _Build:
     def run(self, inputs: Inputs, done: set[Path]) -> StageResult:
         """Do what is left to do."""
         remove_stale_parts(self.workspace.grid)
-        work = self._work_folder(inputs)
         jobs = self.options.jobs if inputs.n_bytes >= POOL_BYTES else 1
-        summaries, lost = self._make_blocks(inputs, work, jobs)
+        summaries, lost = self._make_blocks(plan_blocks(inputs.listed, self._work_folder(inputs.listed)), jobs)
         if lost:
             return self._result(inputs, failures=lost)
-        unusable = {name: why for summary in summaries.values() for name, why in summary.failures.items()}
+        unusable = _unusable(summaries, inputs.unusable)
         used = inputs.without(unusable)
         remember(self.workspace, inputs, unusable, self.options.force)
         if unusable and not self.options.force:
@@ -109,27 +113,54 @@ class _Build:
         counts = {} if failures else self._finish(used, summaries)
         return self._result(used, n_done=n_written, n_skipped=len(done), failures=failures, counts=self._flat(counts))
 
-    def _work_folder(self, inputs: Inputs) -> Path:
-        """Return the folder of the blocks of these inputs, and remove those of others."""
-        parent = self.workspace.grid / WORK_FOLDER
-        made_of = [self.settings.model_dump(mode="json"), geometry_hash(self.settings), qad.__version__, inputs.hash]
-        key = hash_document(made_of)[:16]
-        with storage_errors(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-            for other in parent.iterdir():
-                if self.options.force or other.name != key:
-                    shutil.rmtree(other)
-            (parent / key).mkdir(exist_ok=True)
-        return parent / key
+    def run_share(self, share: Share) -> StageResult:
+        """Do a share of the blocks; a run without a share finds them, does what is missing, and writes the shards."""
+        known = None if self.options.force or self.options.verify else known_inputs(self.workspace)
+        is_complete = known is not None and self.is_complete(known, self.done_shards(known))
+        files = list_files(self.workspace)
+        work = self._work_name(files) if self.options.dry_run or is_complete else self._work_folder(files)
+        blocks = share.of(plan_blocks(files, work))
+        if (self.options.force or self.options.verify) and not self.options.dry_run:
+            for block in blocks:
+                block.output.unlink(missing_ok=True)
+        done = [block for block in blocks if is_complete or block.output.exists()]
+        result = StageResult("build-grid", len(blocks) - len(done), len(done), dry_run=self.options.dry_run)
+        if self.options.dry_run or is_complete:
+            return result
+        n_bytes = sum(file.stat().st_size for block in blocks for file in block.files)
+        summaries, lost = self._make_blocks(blocks, self.options.jobs if n_bytes >= POOL_BYTES else 1)
+        unusable = tuple(Failure(name, why) for name, why in sorted(_unusable(summaries, {}).items()))
+        self.options.progress.note("`qad build-grid` without --shard writes the grid when all shards are done")
+        total: Counter[str] = sum((summary.counts for summary in summaries.values()), Counter())
+        n_done = len(blocks) - len(done) - len(lost)
+        return replace(result, n_done=n_done, failures=(*unusable, *lost), paths=tuple(summaries), counts=dict(total))
 
-    def _make_blocks(
-        self, inputs: Inputs, work: Path, jobs: int
-    ) -> tuple[dict[Path, BlockSummary], tuple[Failure, ...]]:
+    def _work_name(self, files: list[Path]) -> Path:
+        """Return the folder of the blocks of these files: by size and time, not by content, which a share does not know."""
+        states = [
+            [file.name, item["size"], item["mtime_ns"]] for file, item in zip(files, stat_inputs(files), strict=True)
+        ]
+        made_of = [self.settings.model_dump(mode="json"), geometry_hash(self.settings), qad.__version__, states]
+        return self.workspace.grid / WORK_FOLDER / hash_document(made_of)[:16]
+
+    def _work_folder(self, files: list[Path]) -> Path:
+        """Make the folder of the blocks of these files, and remove those of others, which shards may be at work in."""
+        folder = self._work_name(files)
+        renew = self.options.force or self.options.verify
+        with storage_errors(folder.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+            for other in folder.parent.iterdir() if self.options.share is None else ():
+                if renew or other != folder:
+                    shutil.rmtree(other)
+            folder.mkdir(exist_ok=True)
+        return folder
+
+    def _make_blocks(self, blocks: Sequence[Block], jobs: int) -> tuple[dict[Path, BlockSummary], tuple[Failure, ...]]:
         """Return the blocks by file, and those whose worker died: without them no shard can be written."""
-        blocks = plan_blocks(list(inputs.files), work)
-        self.options.progress.start("resample", len(inputs.files), "files")
+        self.options.progress.start("resample", sum(len(block.files) for block in blocks), "files")
         summaries, lost = {}, []
-        for outcome in run_units(partial(build_block, settings=self.settings), blocks, jobs):
+        work = partial(build_block, settings=self.settings)
+        for outcome in run_units(work, blocks, jobs, self.options.cluster):
             if outcome.value is None:
                 lost.append(Failure(str(outcome.unit), f"{outcome.error}; run again, finished blocks are kept"))
             else:
@@ -151,7 +182,9 @@ class _Build:
         self.options.progress.start("write shards", len(todo), "shards")
         n_written, failures = 0, []
         n_obs, provenance = grid_of(self.settings).n_obs, provenance_of(self.settings, inputs)
-        for outcome in run_units(partial(write_shard, n_obs=n_obs, provenance=provenance), todo, jobs):
+        for outcome in run_units(
+            partial(write_shard, n_obs=n_obs, provenance=provenance), todo, jobs, self.options.cluster
+        ):
             if outcome.value is None:
                 failures.append(Failure(str(outcome.unit), outcome.error or "failed"))
             else:
@@ -180,6 +213,12 @@ class _Build:
         paths = (self.workspace.grid_json, *self.shards)
         failures = (*inputs.failures, *failures)
         return StageResult("build-grid", failures=failures, paths=paths, dry_run=self.options.dry_run, **more)
+
+
+def _unusable(summaries: dict[Path, BlockSummary], known: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that blocks could not use, with the reason, less those that are known."""
+    found = {name: why for summary in summaries.values() for name, why in summary.failures.items()}
+    return {name: why for name, why in found.items() if name not in known}
 
 
 def _is_made_so(shard: Path, expected: dict[str, Any]) -> bool:

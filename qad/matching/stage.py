@@ -79,6 +79,7 @@ def crossmatch(config: Config, options: RunOptions) -> StageResult:
         raise InputError(scores, f"no scores of model {section.name!r}; `qad score --name {section.name}` makes them")
     n_candidates = len(read_candidates(scores, section.top))
     units = _units(config, scores)
+    units = list(options.share.of(units)) if options.share else units
     if not options.dry_run:
         remove_stale_parts(config.workspace.matches)
     settings = Settings(config.section("crossmatch"), options.force, options.verify, options.dry_run)
@@ -100,12 +101,12 @@ def _match_all(
     units: list[CatalogUnit], settings: Settings, options: RunOptions
 ) -> tuple[dict[str, UnitReport], list[Failure]]:
     # workers of their own only say when a catalogue is done; here its rows can be watched
-    here = options.jobs == 1 or len(units) == 1
+    here = options.cluster is None and (options.jobs == 1 or len(units) == 1)
     options.progress.start("crossmatch", None if here else len(units), "rows" if here else "catalogues")
     work = partial(match_unit, settings=settings, advance=options.progress.advance if here else None)
     reports: dict[str, UnitReport] = {}
     failures = []
-    for outcome in run_units(work, units, options.jobs):
+    for outcome in run_units(work, units, options.jobs, options.cluster):
         if not here:
             options.progress.advance()
         if outcome.value is None:

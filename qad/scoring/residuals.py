@@ -8,6 +8,7 @@ that m / sqrt(v + tau^2) has unit scatter.  This is the ranking that detects bro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,6 +138,9 @@ def significance(boxes: Boxes, scatter: Scatter, rest_start: np.ndarray) -> np.n
 class ScatterSample:
     """Collects box means of a population, a batch at a time, and fits their scatter."""
 
+    KINDS = ("bin", "square", "noise_var")
+    """What is kept of each box."""
+
     def __init__(self, geometry: Geometry, windows_kms: list[float]) -> None:
         self._n_rest = geometry.n_rest
         self._widths = [geometry.width(kms) for kms in windows_kms]
@@ -158,12 +162,20 @@ class ScatterSample:
                 )
             )
 
+    def taken(self) -> list[tuple[np.ndarray, ...]]:
+        """Return what was collected at each width, the arrays of KINDS."""
+        return [tuple(np.concatenate(part) for part in zip(*seen, strict=True)) for seen in self._seen]
+
+    def take(self, taken: Sequence[tuple[np.ndarray, ...]]) -> None:
+        """Add what another sample has :meth:`taken`."""
+        for seen, (bins, squares, variances) in zip(self._seen, taken, strict=True):
+            seen.append((bins, squares, variances))
+
     def fit(self) -> list[Scatter]:
         """Return the scatter of each width."""
         found = []
-        for width, seen in zip(self._widths, self._seen, strict=True):
+        for width, (bins, squares, variances) in zip(self._widths, self.taken(), strict=True):
             step = _bin_pixels(width)
-            bins, squares, variances = (np.concatenate(part) for part in zip(*seen, strict=True))
             found.append(Scatter(width, step, _fit_tau2(bins, squares, variances, self._n_rest // step + 1)))
         return found
 

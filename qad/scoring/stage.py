@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from qad.config import Config
-from qad.errors import InputError
-from qad.results import Progress, RunOptions, StageResult
+from qad.errors import InputError, QadError
+from qad.parallel import Share
+from qad.results import Failure, RunOptions, StageResult
 from qad.schema import SCORES
 from qad.scoring.calibrate import Calibration, Scored, fit_calibration
 from qad.scoring.calibration_file import load_calibration, save_calibration
-from qad.scoring.evidence import find_faults
 from qad.scoring.geometry import Geometry
-from qad.scoring.residuals import Batch, ScatterSample
+from qad.scoring.parts import (
+    Part,
+    Task,
+    do_part,
+    plan_parts,
+    read_population,
+    read_scatters,
+    read_views,
+    reference_rows,
+    write_scatters,
+)
+from qad.scoring.residuals import Scatter
 from qad.scoring.table import build_table
-from qad.scoring.views import Measured, measure
+from qad.scoring.views import Measured
 from qad.storage.flatcache import GridCache, open_grid, read_grid_json
 from qad.storage.parquet import read_metadata, write_table
-from qad.storage.provenance import InputFile, Provenance, hash_file
+from qad.storage.provenance import InputFile, Provenance, hash_document, hash_file
 from qad.storage.receipts import write_receipt
+from qad.work.engine import run_units
 
-if TYPE_CHECKING:
-    from qad.models.base import SpectrumModel
-
-MAX_REFERENCE = 20_000
-"""Most spectra that a calibration keeps: the tail beyond them is extrapolated, and the file stays small."""
+POOL_ROWS = 40_000
+"""Fewer spectra are done in one process unless --jobs says otherwise: each worker loads JAX and the model first."""
+WORK_FOLDER = ".work"
+"""Folder of the parts, below ``scores/``."""
 CONFIG_KEYS = ("windows_kms", "neighbours", "weights", "artefact_threshold", "keep_artefacts", "min_population")
 """Keys that decide the content of the scores: the batch size and the place of files do not."""
 
@@ -55,8 +68,14 @@ def score(config: Config, options: RunOptions) -> StageResult:
     own_calibration = calibration_path(path)
     if not options.force and _is_done(path, own_calibration, provenance):
         return StageResult("score", n_skipped=len(cache), paths=(path, own_calibration))
-    run = _Run(config, cache, folder, options.progress)
-    calibration, measured, scored, rows = run.scores(calibration_file)
+    key = hash_document([provenance.as_dict(SCORES.tag), config.score.batch_size])[:16]
+    run = _Run(config, options, cache, folder, calibration_file, key)
+    try:
+        if options.share is not None:
+            return run.share(options.share)
+        calibration, measured, scored, rows = run.scores()
+    except _PartsFailed as failed:
+        return StageResult("score", failures=failed.failures, paths=(path, own_calibration))
     table, counts = build_table(
         cache, measured, scored, rows, calibration, settings, model_tag(folder), calibration_file is not None
     )
@@ -64,6 +83,7 @@ def score(config: Config, options: RunOptions) -> StageResult:
     save_calibration(own_calibration, calibration)
     write_table(path, table, SCORES, provenance)
     model_json = folder / "model.json"
+    run.finish()
     receipt = workspace.receipt("score", settings.name)
     write_receipt(receipt, [model_json], [hash_file(model_json)], model=str(folder.absolute()))
     details = {
@@ -148,116 +168,135 @@ def _is_done(path: Path, calibration: Path, provenance: Provenance) -> bool:
     return all(found.get(key) == wanted[key] for key in ("qad.table", "qad.version", "qad.config", "qad.inputs"))
 
 
-@dataclass
+class _PartsFailed(QadError):
+    """Parts of a pass failed: nothing can be made of the others yet."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        self.failures = tuple(failures)
+        super().__init__(f"{len(failures)} parts failed")
+
+
 class _Run:
-    """One run over the grid: what the passes share."""
+    """One run over the grid: the parts of its passes, and what is made of them."""
 
-    config: Config
-    cache: GridCache
-    folder: Path
-    progress: Progress
+    def __init__(
+        self, config: Config, options: RunOptions, cache: GridCache, folder: Path, calibration: Path | None, key: str
+    ):
+        self.config, self.options, self.cache = config, options, cache
+        self.calibration_file = calibration
+        settings = config.score
+        self.task = Task(
+            config.root,
+            cache.key,
+            folder.absolute(),
+            hash_file(folder / "model.json"),
+            tuple(settings.windows_kms),
+            settings.batch_size,
+            config.workspace.scores / WORK_FOLDER / f"{settings.name}-{key}",
+        )
+        self.geometry = Geometry.of(cache.grid)
+        self.views = plan_parts(self.task, "views", len(cache))
 
-    def scores(self, calibration_file: Path | None) -> tuple[Calibration, Measured, Scored, np.ndarray]:
+    def scores(self) -> tuple[Calibration, Measured, Scored, np.ndarray]:
         """Return the calibration, what was measured of the rows that can be scored, their scores and their indices."""
-        from qad.models.directory import load_model
-
-        self.model: SpectrumModel = load_model(self.folder)
-        self.geometry = Geometry.of(self.cache.grid)
-        if calibration_file is not None:
-            calibration = self._checked(load_calibration(calibration_file), calibration_file)
-            measured = self._measure(np.arange(len(self.cache)), calibration.scatters, "score")
-        else:
-            calibration, measured = self._calibrated()
+        self._remove_others()
+        foreign = self._foreign_calibration()
+        scatters = self._scatters(foreign)
+        self._do("score: views", self.views)
+        measured = read_views(self.views)
+        calibration = foreign or self._fitted(measured, scatters)
         rows = np.flatnonzero(measured.is_finite)
         measured = measured.rows(rows)
         return calibration, measured, calibration.apply(measured), rows
 
-    def _calibrated(self) -> tuple[Calibration, Measured]:
-        settings = self.config.score
+    def share(self, share: Share) -> StageResult:
+        """Do a share of the parts; a run without a share finds them, does what is missing, and writes the scores."""
+        parts = share.of(self.views)
+        if self.options.force:
+            for part in parts:
+                part.output.unlink(missing_ok=True)
+        done = [part for part in parts if part.output.is_file()]
+        self._scatters(self._foreign_calibration())
+        self._do("score: views", parts)
+        self.options.progress.note("`qad score` without --shard writes the scores when all shards are done")
+        n_done = sum(map(len, parts)) - sum(map(len, done))
+        return StageResult("score", n_done, sum(map(len, done)), paths=tuple(part.output for part in parts))
+
+    def finish(self) -> None:
+        """Remove the parts: the scores are written."""
+        shutil.rmtree(self.task.folder, ignore_errors=True)
+        with suppress(OSError):
+            self.task.folder.parent.rmdir()
+
+    def _remove_others(self) -> None:
+        """Remove the parts of other grids, models or settings under this name; with --force all."""
+        name = self.config.score.name
+        for other in self.task.folder.parent.glob(f"{name}-*"):
+            # a name may begin with ours: the key has no dash
+            is_ours = other.name.rpartition("-")[0] == name
+            if is_ours and (self.options.force or other != self.task.folder):
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _foreign_calibration(self) -> Calibration | None:
+        path = self.calibration_file
+        return None if path is None else self._checked(load_calibration(path), path)
+
+    def _scatters(self, foreign: Calibration | None) -> Sequence[Scatter]:
+        """Return the population's scatter, and leave it to those who measure.
+
+        Every shard needs all of it: each begins in another place of the parts and passes over those that others have done.
+        """
+        path = self.task.scatter_file
+        if foreign is not None:
+            write_scatters(path, foreign.scatters)
+        elif not path.is_file():
+            parts = plan_parts(self.task, "population", len(reference_rows(self.cache)))
+            share = self.options.share
+            first = len(parts) * share.index // share.count if share else 0
+            self._do("score: population", [*parts[first:], *parts[:first]])
+            write_scatters(path, read_population(parts, self.geometry, self.task.windows_kms))
+        return read_scatters(path)
+
+    def _do(self, what: str, parts: Sequence[Part]) -> None:
+        options = self.options
+        options.progress.start(what, total=sum(map(len, parts)), unit="spectra")
+        n_jobs = options.jobs or (0 if sum(map(len, parts)) >= POOL_ROWS else 1)
+        failures = []
+        for outcome in run_units(partial(do_part, task=self.task), parts, n_jobs, options.cluster):
+            if outcome.value is None:
+                failures.append(Failure(str(outcome.unit), f"{outcome.error}; run again, finished parts are kept"))
+            options.progress.advance(len(outcome.unit))
+        if failures:
+            raise _PartsFailed(failures)
+
+    def _fitted(self, measured: Measured, scatters: Sequence[Scatter]) -> Calibration:
         chosen = reference_rows(self.cache)
-        sample = ScatterSample(self.geometry, settings.windows_kms)
-        for batch, _, _ in self._batches(chosen, "score: population"):
-            sample.add(batch.without(find_faults(batch, self.geometry)[0]))
-        scatters = sample.fit()
-        measured = self._measure(np.arange(len(self.cache)), scatters, "score: views")
         usable = chosen[measured.is_finite[chosen]]
         if usable.size == 0:
             raise InputError(
                 self.config.workspace.grid, "no spectrum can be scored: every one has a value that is not finite"
             )
+        settings = self.config.score
         meta = {
             "geometry_hash": self.cache.geometry_hash,
-            "model": hash_file(self.folder / "model.json"),
+            "model": self.task.model_hash,
             "windows_kms": list(settings.windows_kms),
             "neighbours": settings.neighbours,
             "weights": dict(settings.weights),
         }
-        return fit_calibration(measured.rows(usable), scatters, meta), measured
+        return fit_calibration(measured.rows(usable), scatters, meta)
 
     def _checked(self, calibration: Calibration, path: Path) -> Calibration:
         settings = self.config.score
         for key, value, what in (
             ("geometry_hash", self.cache.geometry_hash, "grid"),
-            ("model", hash_file(self.folder / "model.json"), "model"),
+            ("model", self.task.model_hash, "model"),
             ("windows_kms", list(settings.windows_kms), "score.windows_kms"),
             ("weights", dict(settings.weights), "score.weights"),
         ):
             if calibration.meta.get(key) != value:
                 raise InputError(path, f"made with {what} {calibration.meta.get(key)}, not {value}")
         return calibration
-
-    def _measure(self, rows: np.ndarray, scatters: Any, what: str) -> Measured:
-        return Measured.join(
-            [
-                measure(
-                    batch,
-                    self.geometry,
-                    scatters,
-                    z=self._column("z", part),
-                    snr=self._column("snr", part),
-                    norm=self._column("norm", part),
-                    latent=latent,
-                )
-                for batch, latent, part in self._batches(rows, what)
-            ]
-        )
-
-    def _batches(self, rows: np.ndarray, what: str) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
-        self.progress.start(what, total=len(rows), unit="spectra")
-        size = self.config.score.batch_size
-        for first in range(0, len(rows), size):
-            part = rows[first : first + size]
-            flux, ivar = np.asarray(self.cache.flux[part]), np.asarray(self.cache.ivar[part])
-            start, z = self.cache.start[part], self._column("z", part)
-            found = self.model.infer(flux, ivar, start)
-            yield (
-                Batch(
-                    flux,
-                    ivar,
-                    found.recon,
-                    found.intrinsic_var,
-                    self.geometry.rest_start(start, z),
-                    self.geometry.first_observed(start, z),
-                ),
-                found.latent,
-                part,
-            )
-            self.progress.advance(len(part))
-
-    def _column(self, name: str, rows: np.ndarray) -> np.ndarray:
-        return self.cache.table[name].to_numpy()[rows]
-
-
-def reference_rows(cache: GridCache) -> np.ndarray:
-    """Return the rows that calibrate: all, or MAX_REFERENCE chosen by a hash of the target, whatever the order of rows."""
-    n = len(cache)
-    if n <= MAX_REFERENCE:
-        return np.arange(n)
-    identity = cache.table["targetid"].to_numpy().astype(np.uint64)
-    with np.errstate(over="ignore"):
-        mixed = (identity ^ (identity >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return np.sort(np.lexsort((identity, mixed))[:MAX_REFERENCE])
 
 
 def top_rows(path: Path, n: int, columns: tuple[str, ...]) -> list[dict[str, Any]]:

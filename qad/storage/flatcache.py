@@ -112,6 +112,21 @@ def open_grid(workspace: Workspace, verify: bool = False) -> GridCache:
     raise InputError(folder, "the cache is removed as soon as it is built: another process works on another grid here")
 
 
+def reopen_grid(workspace: Workspace, key: str) -> GridCache:
+    """Open the flat cache that :func:`open_grid` found or built, by its key, without looking at the shards.
+
+    Raises
+    ------
+    InputError
+        If it is gone.
+    """
+    folder = workspace.grid / "cache" / key[:32]
+    cache = _open(folder, read_grid_json(workspace.grid_json), key)
+    if cache is None:
+        raise InputError(folder, "the grid's cache is gone; run again")
+    return cache
+
+
 def read_grid_json(path: Path) -> dict[str, Any]:
     """Return the description of the grid.
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "qad"
-BASE = {"errors", "results", "schema", "config", "settings", "workspace", "lines", "__init__"}
+BASE = {"errors", "results", "schema", "config", "settings", "workspace", "lines", "parallel", "__init__"}
 SHARED = BASE | {"storage", "work", "terminal"}
 STAGES = {"fetching", "extraction", "gridding", "training", "scoring", "matching", "inspection", "index"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "storage": BASE | {"storage"},
-    "work": BASE | {"work"},
+    "work": BASE | {"work", "storage"},
     "terminal": BASE | {"terminal", "storage"},
     "desi": SHARED | {"desi"},
     "models": SHARED | {"models"},
@@ -47,12 +47,27 @@ ONLY_IN = {
     "botocore": {"fetching"},
     "astropy": {"desi", "matching", "simulation", "inspection"},
     "psycopg": {"index"},
+    "distributed": {"work"},
+    "dask": {"work"},
     "jax": {"models", "training", "scoring"},
     "flax": {"models", "training", "scoring"},
     "numba": {"gridding"},
     "optax": {"training"},
 }
-HEAVY = ("numpy", "polars", "pyarrow", "astropy", "boto3", "psycopg", "jax", "flax", "scipy", "numba", "rich")
+HEAVY = (
+    "numpy",
+    "polars",
+    "pyarrow",
+    "astropy",
+    "boto3",
+    "psycopg",
+    "jax",
+    "flax",
+    "scipy",
+    "numba",
+    "rich",
+    "distributed",
+)
 """Not pydantic: Typer imports it by itself as soon as a command has options."""
 
 
