@@ -67,10 +67,15 @@ class Config:
 
     @property
     def root(self) -> Path:
-        """The work directory, absolute: relative to ``qad.toml`` when the value comes from it, else to here."""
-        text = os.path.expandvars(self.paths.root)
-        path = Path(text).expanduser()
+        """The work directory, absolute: relative to ``qad.toml`` when the value comes from it, else to here.
+
+        Raises
+        ------
+        ConfigError
+            If it names a variable that is not set, or the home of a user that there is not.
+        """
         origin = self.origins.get("paths.root", "default")
+        path = _expanded(self.paths.root, f"{origin}: paths.root")
         from_file = self.file is not None and origin in ("default", str(self.file))
         base = self.file.parent if from_file and self.file is not None else Path.cwd()
         return Path(os.path.normpath(base / path))
@@ -110,6 +115,18 @@ class Config:
         for section in SECTIONS:
             for key, value in getattr(self, section).model_dump(mode="json").items():
                 yield section, key, value, self.origins.get(f"{section}.{key}", "default")
+
+
+def _expanded(text: str, place: str) -> Path:
+    """Return a path with ``$VAR`` and ``~`` replaced by what they stand for."""
+    found = os.path.expandvars(text)
+    unset = re.search(r"\$(\w+|\{[^}]*\})", found)
+    if unset:
+        raise ConfigError(f"{place}: {text!r} names {unset.group()}, which the environment does not set")
+    try:
+        return Path(found).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{place}: {text!r}: there is no such user") from None
 
 
 def load_config(
@@ -199,7 +216,7 @@ def check_key(section: str, key: str, place: str) -> None:
 def _nearest(word: str, known: list[str]) -> str:
     # a unit that was forgotten ("timeout" for "timeout_s") is a better guess than any edit distance
     with_unit = [name for name in known if name.startswith(word + "_")]
-    guess = with_unit or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    guess = with_unit or difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {guess[0]}?" if guess else ""
 
 
@@ -210,7 +227,7 @@ def _read_file(file: Path) -> Iterator[tuple[str, str, Any]]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not TOML: {error}") from None
+        raise ConfigError(_toml_mistake(file, text, str(error))) from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     for name, table in document.items():
@@ -225,11 +242,25 @@ def _read_file(file: Path) -> Iterator[tuple[str, str, Any]]:
             yield section, key.replace("-", "_"), value
 
 
+def _toml_mistake(file: Path, text: str, message: str) -> str:
+    """Return what is wrong with the line and the key, but never the value: it can be a secret."""
+    found = re.search(r" \(at line (\d+), column \d+\)", message)
+    if found is None:
+        return f"{file}: not TOML: {message}"
+    source = text.splitlines()[int(found.group(1)) - 1].strip()
+    name, equals, _value = source.partition("=")
+    shown = source if source.startswith("[") else name.strip() if equals else ""
+    return f"{file}:{found.group(1)}: {shown[:80]}{': ' if shown else ''}not TOML: {message.replace(found.group(), '')}"
+
+
 def _line_of(text: str, section: str, key: str | None = None) -> int:
     """Return the line, from 1, of a section's header or of a key in it (the header's if the key is not found)."""
-    header, inside = 0, False
+    header, inside, in_text = 0, False, False
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
+        was_in_text, in_text = in_text, in_text ^ bool((line.count('"""') + line.count("'''")) % 2)
+        if was_in_text:
+            continue
         if stripped.startswith("["):
             inside = stripped.lstrip("[").split("]")[0].strip().strip("\"'") == section
             header = number if inside else header
@@ -278,21 +309,33 @@ def _parse_text(section: str, key: str, text: str) -> Any:
 def _validate(
     name: str, model: type[Section], values: dict[str, Any], origins: Mapping[str, str], file: Path | None
 ) -> Section:
+    for key, value in values.items():
+        # to Python true is 1
+        if isinstance(value, bool) and model.model_fields[key].annotation in (int, float):
+            place = _place(name, key, origins, file)
+            raise ConfigError(f"{place}: {name}.{key}: input should be a number, not {str(value).lower()}")
     try:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0])
-        origin = origins.get(f"{name}.{key}", "default")
-        if file is not None and origin == str(file):
-            origin = f"{file}:{_line_of(file.read_text('utf-8-sig'), name, key)}"
+        origin = _place(name, key, origins, file)
         is_secret = model.model_fields[key].annotation is SecretStr
         shown = "" if is_secret else f", not {first['input']!r}"
         text = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{origin}: {name}.{key}: {text[:1].lower() + text[1:]}{shown}") from None
 
 
+def _place(section: str, key: str, origins: Mapping[str, str], file: Path | None) -> str:
+    """Return where a value came from, a file with its line."""
+    origin = origins.get(f"{section}.{key}", "default")
+    if file is None or origin != str(file):
+        return origin
+    return f"{file}:{_line_of(file.read_text('utf-8-sig'), section, key)}"
+
+
 def _check_ranges(config: Config) -> None:
+    _expanded(config.paths.root, _place("paths", "root", config.origins, config.file) + ": paths.root")
     for section, low, high in (
         ("extract", "z_min", "z_max"),
         ("extract", "min_wave", "max_wave"),

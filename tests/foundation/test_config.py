@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from qad.config import default_toml, load_config
 from qad.errors import ConfigError
@@ -74,8 +81,24 @@ def test_root_is_relative_to_the_file_or_to_here(tmp_path: Path, monkeypatch: py
         ('[train]\nepochs = "many"\n', ["qad.toml:2", "train.epochs", "valid integer", "'many'"]),
         ("[train]\nepochs = 0\n", ["qad.toml:2", "train.epochs", "greater than or equal to 1", "0"]),
         ('[train]\narch = "transformer"\n', ["qad.toml:2", "train.arch", "'rest-frame', 'mlp' or 'factor'"]),
-        ("[train]\nepochs = 1\nepochs = 2\n", ["qad.toml", "not TOML"]),
-        ("[train]\n[train]\n", ["qad.toml", "not TOML"]),
+        ("[train]\nepochs = 1\nepochs = 2\n", ["qad.toml:3", "epochs", "not TOML"]),
+        ("[train]\n[train]\n", ["qad.toml:2", "[train]", "not TOML"]),
+        ("[train]\nepochs = 1\n[score]\n[train]\nseed = 1\n", ["qad.toml:4", "[train]", "twice"]),
+        ("[train]\nhidden = [1, 2\n", ["qad.toml", "not TOML"]),
+        ("[TRAIN]\nepochs = 3\n", ["qad.toml:1", "[TRAIN]", "did you mean train"]),
+        ("[train]\nEpochs = 3\n", ["qad.toml:2", "train.Epochs", "did you mean epochs"]),
+        ("[train]\r\n\r\nepoch = 9\r\n", ["qad.toml:3", "did you mean epochs"]),
+        ("\ufeff[train]\nepoch = 9\n", ["qad.toml:2", "did you mean epochs"]),
+        ("train = {epoch = 3}\n", ["qad.toml:1", "did you mean epochs"]),
+        ("[train]\nname = '''\n[score]\nepoch = 3'''\nepoch = 3\n", ["qad.toml:5", "did you mean epochs"]),
+        ("[train]\nepochs = true\n", ["qad.toml:2", "train.epochs", "a number, not true"]),
+        ("[train]\nepochs = 3.5\n", ["qad.toml:2", "train.epochs", "valid integer", "3.5"]),
+        ("[fetch]\ntimeout_s = '30 s'\n", ["qad.toml:2", "fetch.timeout_s", "valid number", "'30 s'"]),
+        ("[extract]\nhealpix = '12'\n", ["qad.toml:2", "extract.healpix", "valid list"]),
+        ("[index]\nquery_timeout = 3\n", ["qad.toml:2", "did you mean query_timeout_s"]),
+        ("[paths]\nroot = '$QAD_NOT_SET/x'\n", ["qad.toml:2", "paths.root", "$QAD_NOT_SET"]),
+        ("[paths]\nroot = '${QAD_NOT_SET}'\n", ["qad.toml:2", "paths.root", "QAD_NOT_SET"]),
+        ("[paths]\nroot = '~no-such-user/x'\n", ["qad.toml:2", "paths.root", "no such user"]),
         ("[extract]\nz_min = 3.0\nz_max = 2.0\n", ["extract.z_min", "must lie below extract.z_max"]),
     ],
 )
@@ -83,6 +106,83 @@ def test_mistake_is_named_with_its_place(tmp_path: Path, text: str, expected: li
     message = error_of(write(tmp_path, text))
     for part in expected:
         assert part in message
+
+
+KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
+
+
+@given(st.sampled_from(KEYS), st.integers(0, 60), st.integers(0, 5), st.sampled_from(["\n", "\r\n"]), st.booleans())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_misspelt_key_is_named_with_its_line_and_the_nearest(tmp_path, name, place, above, newline, marked) -> None:
+    section, key = name
+    wrong = key[: place % len(key)] + key[place % len(key) + 1 :] if len(key) > 4 else key + key[-1]
+    known = list(SECTIONS[section].model_fields)
+    assume(wrong and wrong not in known and not any(other.startswith(wrong + "_") for other in known))
+    lines = ["# a comment"] * above + [f"[{section}]", "# another", f"{wrong} = 1"]
+    (tmp_path / "qad.toml").write_bytes(b"\xef\xbb\xbf" * marked + newline.join(lines).encode())
+    message = error_of(tmp_path / "qad.toml")
+    assert f"qad.toml:{above + 3}: unknown key {section}.{wrong}; did you mean " in message
+    nearest = message.partition("did you mean ")[2].removesuffix("?")
+    assert difflib.SequenceMatcher(None, wrong, nearest).ratio() >= difflib.SequenceMatcher(None, wrong, key).ratio()
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS)
+def test_wrong_type_of_any_key_is_named_with_its_line(tmp_path: Path, section: str, key: str) -> None:
+    message = error_of(write(tmp_path, f"\n[{section}]\n{key} = 1979-05-27\n"))
+    assert f"qad.toml:3: {section}.{key}: " in message
+
+
+def test_secret_beside_a_mistake_is_not_shown(tmp_path: Path) -> None:
+    for text in (
+        '[index]\ndsn = "hunter2"\ndsn = "hunter2"\n',
+        '[index]\ndsn = "hunter2\n',
+        "[index]\ndsn = hunter2\n",
+    ):
+        message = error_of(write(tmp_path, text))
+        assert "hunter2" not in message
+        assert "dsn" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("with space/ü λ", "{here}/with space/ü λ"),
+        ("../up", "{here}/../up"),
+        ("/abs//y/../z", "/abs/z"),
+        ("~", "{home}"),
+        ("~/a b", "{home}/a b"),
+        ("$QAD_PLACE/é", "/place of/é"),
+        ("${QAD_PLACE}x", "/place ofx"),
+        ("a~b", "{here}/a~b"),
+        (".", "{here}"),
+    ],
+)
+@pytest.mark.parametrize("way", ["file", "flag", "environment", "set"])
+def test_path_is_what_qad_config_shows(tmp_path: Path, text: str, expected: str, way: str) -> None:
+    """From a file relative to it, else to the current folder; shown absolute."""
+    project, here = tmp_path / "pro ject", tmp_path / "hier é"
+    project.mkdir()
+    here.mkdir()
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "QAD_PLACE": "/place of"}
+    arguments = ["--config", str(write(project, f"[paths]\nroot = '{text}'\n" if way == "file" else ""))]
+    arguments += {"flag": ["--root", text], "set": ["--set", f"paths.root={text}"]}.get(way, [])
+    environment |= {"QAD_PATHS__ROOT": text} if way == "environment" else {}
+    if way == "file" and text in ("with space/ü λ", "$QAD_PLACE/é"):
+        # once through the executable, for the rest the function that it calls
+        command = [sys.executable, "-m", "qad", "config", "--json", *arguments]
+        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)["root"]
+    else:
+        overrides = {"paths.root": text} if way == "flag" else {}
+        sets = [f"paths.root={text}"] if way == "set" else []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(here)
+            for name in ("HOME", "QAD_PLACE"):
+                patch.setenv(name, environment[name])
+            environ = {"QAD_PATHS__ROOT": text} if way == "environment" else {}
+            found = str(load_config(arguments[1], overrides, sets, environ).root)
+    base = project if way == "file" else here
+    assert found == os.path.normpath(expected.format(here=base, home=tmp_path / "home"))
 
 
 def test_mistakes_outside_the_file_are_named_too(tmp_path: Path) -> None:
