@@ -148,7 +148,7 @@ QUESTIONS = [
 ]
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: str(hash(repr(question)))[-6:])
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_both_engines_answer_a_question_in_parts_alike(engines, question: Question) -> None:
     first, second = (ask(engine, question) for engine in engines)
     assert_frame_equal(first, second, check_exact=True)
