@@ -189,7 +189,7 @@ def test_a_second_fetch_in_one_folder_says_so(proxy: FaultProxy, tmp_path: Path,
     process.kill()
     process.communicate()
     assert second.returncode == 2
-    assert f"another qad fetch (process {process.pid}) works in" in second.stderr
+    assert f"another qad fetch (process {process.pid} on " in second.stderr
 
 
 def test_an_unreachable_server_is_exit_4_in_one_line(tmp_path: Path) -> None:
