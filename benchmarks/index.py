@@ -29,6 +29,7 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 from psycopg import sql
+from pyarrow import csv
 
 from qad.config import Config, load_config
 from qad.index.binary import SQL_TYPES, encode_copy
@@ -182,6 +183,23 @@ def line(label: str, seconds: float, n: int, bare: float) -> None:
     )
 
 
+def copy_bare(connection: Any, rows: Rows, parts: Any, form: str = "binary") -> None:
+    """Send bytes in PostgreSQL's binary format, or as CSV, to the bare table."""
+    names = sql.SQL(", ").join(sql.Identifier(name) for name in rows.columns)
+    statement = sql.SQL("COPY bare ({}) FROM STDIN (FORMAT {})").format(names, sql.SQL(form))
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for part in parts:
+            copy.write(part)
+
+
+def as_csv(rows: Rows) -> bytes:
+    """Return rows as CSV."""
+    sink = pa.BufferOutputStream()
+    table = pa.table({name: values for name, (_kind, values) in rows.columns.items()})
+    csv.write_csv(table, sink, csv.WriteOptions(include_header=False))
+    return bytes(sink.getvalue())
+
+
 def loading(config: Config, n: int, per_file: int, repeat: int) -> None:
     """Print the rates of loading `n` rows."""
     columns = make_rows(n, per_file, 1)
@@ -194,15 +212,9 @@ def loading(config: Config, n: int, per_file: int, repeat: int) -> None:
         schema = sql.Identifier(config.index.db_schema)
         other.execute(sql.SQL("SET search_path TO {}; SET synchronous_commit TO off").format(schema))
         other.execute("CREATE TABLE bare AS SELECT * FROM spectrum WITH NO DATA")
-        names = sql.SQL(", ").join(sql.Identifier(name) for name in one[0].columns)
 
-        def send(parts: Any) -> None:
-            with (
-                other.cursor() as cursor,
-                cursor.copy(sql.SQL("COPY bare ({}) FROM STDIN (FORMAT binary)").format(names)) as copy,
-            ):
-                for part in parts:
-                    copy.write(part)
+        def send(parts: Any, form: str = "binary") -> None:
+            copy_bare(other, one[0], parts, form)
 
         def empty(table: str = "spectrum") -> None:
             other.execute(f"TRUNCATE {table}; TRUNCATE pixel; TRUNCATE source_file; CHECKPOINT")
@@ -215,6 +227,8 @@ def loading(config: Config, n: int, per_file: int, repeat: int) -> None:
         print(f"loading {n:,} rows of {len(one[0].columns)} columns; {len(files):,} files, {len(batches)} transactions")
         bare = best(repeat, lambda: send(prepared), lambda: empty("bare"))
         line("bare COPY, bytes prepared", bare, n, bare)
+        text = as_csv(one[0])
+        line("bare COPY, CSV prepared", best(repeat, lambda: send([text], "csv"), lambda: empty("bare")), n, bare)
         line(
             "bare COPY, rows encoded on the way",
             best(repeat, lambda: send(encode_copy(list(one[0].columns.values()), n)), lambda: empty("bare")),
@@ -247,13 +261,7 @@ def whole_stage(config: Config, n: int, per_file: int, repeat: int) -> None:
             other.execute("TRUNCATE bare")
             for path in paths:
                 rows = read_rows(SourceFile(path, path.name, SPECTRUM))
-                names = sql.SQL(", ").join(sql.Identifier(name) for name in rows.columns)
-                with (
-                    other.cursor() as cursor,
-                    cursor.copy(sql.SQL("COPY bare ({}) FROM STDIN (FORMAT binary)").format(names)) as copy,
-                ):
-                    for part in encode_copy(list(rows.columns.values()), rows.n_rows):
-                        copy.write(part)
+                copy_bare(other, rows, encode_copy(list(rows.columns.values()), rows.n_rows))
 
         def empty() -> None:
             other.execute("TRUNCATE spectrum; TRUNCATE pixel; TRUNCATE source_file")
@@ -282,6 +290,7 @@ def asking(config: Config, n: int, per_file: int, repeat: int) -> None:
                 group = files[start : start + BATCH_FILES]
                 database.transaction(lambda connection, g=group: load(connection, g, frozenset()))
         seconds = time.perf_counter() - started
+        database.transaction(_score_all)
         print(f"asking {n:,} rows (made and loaded in {seconds:.0f} s)")
         database.transaction(
             lambda connection: connection.execute("ANALYZE spectrum (targetid, healpix, zone, ra, dec, z, snr)")
@@ -302,18 +311,30 @@ def asking(config: Config, n: int, per_file: int, repeat: int) -> None:
             "cone of 5 degrees, first 20 by -snr, z > 2": Question(
                 area=Cone(ra, dec, 5.0), sort="-snr", top=20, where="z > 2"
             ),
+            "first 20 of a model by rank": Question(table="score", sort="rank", top=20),
             "one target": Question(where=f"targetid = {target}"),
         }
         for label, question in questions.items():
             statement = build(engine, question)
-            rows = engine.run(statement, ["spectrum"], question.area).height
-            fast = best(repeat, lambda s=statement, q=question: engine.run(s, ["spectrum"], q.area))
+            rows = engine.run(statement, [question.table], question.area).height
+            fast = best(repeat, lambda s=statement, q=question: engine.run(s, [q.table], q.area))
             database.transaction(lambda connection: _scan(connection, True))
-            slow = best(repeat, lambda s=statement, q=question: engine.run(s, ["spectrum"], q.area))
+            slow = best(repeat, lambda s=statement, q=question: engine.run(s, [q.table], q.area))
             database.transaction(lambda connection: _scan(connection, False))
             print(
                 f"  {label:<46} {rows:>8,} rows  {fast * 1e3:9.1f} ms  scan {slow * 1e3:9.1f} ms  {slow / fast:7.1f} x"
             )
+
+
+def _score_all(connection: Any) -> None:
+    """Score every spectrum: what `qad score` would bring, made by the server."""
+    connection.execute(
+        "INSERT INTO score (file, name, rank, targetid, survey, program, healpix, ra, dec, z, snr, score, p_value, artefact, "
+        "reason, chi2_dof, n_good, flags, model, views, zone) SELECT 'scores/default.parquet', 'default', "
+        "row_number() OVER (ORDER BY chi2), targetid, survey, program, healpix, ra, dec, z, snr, chi2, 0.5, 0, 'line', 1, "
+        "n_good, 0, 'default', '{\"view_line\": 0.5}', zone FROM spectrum"
+    )
+    connection.execute("ANALYZE score")
 
 
 def _scan(connection: Any, only: bool) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from qad.cli.options import STAGE, VIEW, command
+from qad.cli.options import STAGE, VIEW, Form, Output, Sort, Where, command
 from qad.cli.runtime import Run
 
 Schema = Annotated[str | None, typer.Option("--schema", metavar="NAME", help="Schema that holds the tables.")]
@@ -67,10 +66,7 @@ def query(
         Literal["spectrum", "score", "match", "label", "pixel"] | None,
         typer.Option("--from", help="Table whose rows are asked for (default spectrum)."),
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="EXPR", help="Only rows for which this SQL expression holds: 'z > 2 and snr > 3'."),
-    ] = None,
+    where: Where = None,
     cone: Annotated[
         str | None,
         typer.Option(
@@ -81,9 +77,7 @@ def query(
         str | None,
         typer.Option(metavar="RA1,RA2,DEC1,DEC2", help="Only positions between, degrees; RA1 above RA2 goes across 0."),
     ] = None,
-    sort: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Order the rows by a column; -COLUMN orders downwards.")
-    ] = None,
+    sort: Sort = None,
     top: Annotated[
         int | None,
         typer.Option(
@@ -96,14 +90,11 @@ def query(
             metavar="A,B,C", help="Columns; those of spectrum, score and label can stand beside the table's; 'all'."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Model whose scores stand beside.")] = None,
-    form: Annotated[
-        Literal["table", "csv", "json", "parquet", "fits"] | None,
-        typer.Option("--format", help="Format of the rows (default: table, or as the name after -o says)."),
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Model whose scores and matches are meant (default: score.name).")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rows to this file.")
-    ] = None,
+    form: Form = None,
+    output: Output = None,
     engine: Annotated[
         Literal["auto", "postgres", "files"],
         typer.Option(help="Who answers; auto: PostgreSQL if it is configured and up to date, else the files."),

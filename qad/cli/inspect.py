@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from qad.cli.options import VIEW, command
+from qad.cli.options import VIEW, Form, Output, Sort, Where, command
 from qad.cli.runtime import Run
 
 
@@ -21,24 +21,14 @@ def inspect(
         str | None, typer.Option(metavar="DIR", help="Folder of that model if it lies outside the work directory.")
     ] = None,
     top: Annotated[int | None, typer.Option(metavar="N", help="Rows shown (default 20; with --plot 1).")] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="EXPR", help="Only rows for which this SQL expression holds: 'z > 2 and artefact < 0.5'."),
-    ] = None,
-    sort: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Order the rows by a column; -COLUMN orders downwards.")
-    ] = None,
+    where: Where = None,
+    sort: Sort = None,
     columns: Annotated[
         str | None,
         typer.Option(metavar="A,B,C", help="Columns shown; '+a,b' adds some, 'all' shows all, '?' lists them."),
     ] = None,
-    form: Annotated[
-        Literal["table", "csv", "json", "parquet", "fits"] | None,
-        typer.Option("--format", help="Format of the rows (default: table, or as the name after -o says)."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rows to this file.")
-    ] = None,
+    form: Form = None,
+    output: Output = None,
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw the spectrum, its reconstruction and the lines in the terminal.")
     ] = False,

@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -86,6 +86,19 @@ def shard_option(help_text: str) -> Any:
 def spread(shard_help: str) -> dict[str, Any]:
     """Return the shared options of a command that can run on more than one machine."""
     return {**STAGE, "scheduler": SCHEDULER, "shard": shard_option(shard_help)}
+
+Where = Annotated[
+    str | None,
+    typer.Option(metavar="EXPR", help="Only rows for which this SQL expression holds: 'z > 2 and snr > 3'."),
+]
+Sort = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Order the rows by a column; -COLUMN orders downwards.")
+]
+Form = Annotated[
+    Literal["table", "csv", "json", "parquet", "fits"] | None,
+    typer.Option("--format", help="Format of the rows (default: table, or as the name after -o says)."),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the rows to this file.")]
 
 
 def command(

@@ -2,6 +2,12 @@
 
 Whole numbers are 64 bits wide and others doubles before anything is computed, as in the statements that
 :mod:`qad.index.postgres` sends: a comparison with 3.3 is then the same comparison.
+
+Where the engines differ, a statement can be written so that they do not: name an expression with AS (each has a name of its
+own for ``max(z)``); round before a CAST to integer (PostgreSQL rounds, Polars cuts off); write 1e0 for 1.0 beside a whole
+number (a decimal has seven places in Polars); divide doubles by what is not 0 (PostgreSQL refuses, Polars says infinity).
+Functions that one of them lacks are refused by that one.  A catalogue column that is text in one file and a fraction in
+another can spell the fraction differently.
 """
 
 from __future__ import annotations

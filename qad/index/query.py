@@ -59,7 +59,7 @@ class Question:
         A whole SQL statement; empty: the rest says what is asked.
     table : str
     name : str
-        Model whose scores are joined on.
+        Model whose scores and matches are meant.
     columns : sequence of str
         Empty: a few; ``all``: every column of the table.
     where : str
@@ -125,7 +125,8 @@ def build(engine: Engine, question: Question) -> str:
         raise ConfigError("--from pixel has no positions: ask spectrum, or --where over healpix")
     parts = [f"{found[name]}.{_quoted(name)} AS {_quoted(name)}" for name in wanted]
     source = " ".join([table, *(_join(table, other, question) for other in joined if other != table)])
-    inner = f"SELECT {', '.join(parts)} FROM {source}"
+    model = f" WHERE {table}.name = {_literal(question.name)}" if "name" in TABLE_KEYS[table] else ""
+    inner = f"SELECT {', '.join(parts)} FROM {source}{model}"
     where = f" WHERE ({question.where}\n)" if question.where.strip() else ""
     sorts = [
         f"{_quoted(name)}{' DESC' if down else ''} NULLS LAST" for name, down in [*order, *((k, False) for k in key)]
@@ -151,8 +152,12 @@ def _join(table: str, other: str, question: Question) -> str:
     kind = "JOIN" if other == "spectrum" and question.area is not None else "LEFT JOIN"
     if other != "score":
         return f"{kind} {other} ON {' AND '.join(conditions)}"
-    name = question.name.replace("'", "''")
-    return f"{kind} (SELECT * FROM score WHERE name = '{name}') AS score ON {' AND '.join(conditions)}"
+    model = f"(SELECT * FROM score WHERE name = {_literal(question.name)})"
+    return f"{kind} {model} AS score ON {' AND '.join(conditions)}"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _quoted(name: str) -> str:

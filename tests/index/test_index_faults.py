@@ -66,11 +66,12 @@ def through(database, proxy) -> str:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_connection_cut_at_any_byte_leaves_whole_files_only(seed, filled, database, cutting_proxy, quick) -> None:
+def test_connection_cut_at_any_byte_or_at_commit_leaves_whole_files_only(
+    seed, filled, database, cutting_proxy, quick
+) -> None:
     rng = np.random.default_rng(seed)
-    proxy = cutting_proxy(
-        database.server.port, cut_after=int(10 ** rng.uniform(2.3, 5.4)), n_cuts=int(rng.choice([1, 2, 99]))
-    )
+    how = {"cut_behind": b"COMMIT"} if seed % 4 == 3 else {"cut_after": int(10 ** rng.uniform(2.3, 5.4))}
+    proxy = cutting_proxy(database.server.port, n_cuts=int(rng.choice([1, 2, 99])), **how)
     with contextlib.suppress(ServiceError):
         index(filled.config(through(database, proxy)), OPTIONS)
     assert proxy.cuts > 0

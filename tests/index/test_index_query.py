@@ -132,6 +132,7 @@ QUESTIONS = [
     Question(columns=["targetid", "rank"], name="it's none"),
     Question(table="score", where="name = 'default' -- and so on", sort="rank", top=5),
     Question(table="match", columns=["targetid", "catalog", "cat_mag", "z", "label", "rank"], where="sep_arcsec < 0.1"),
+    Question(table="score", name="other", columns=["rank", "name", "view_second"], top=3, sort="rank"),
     Question(table="match", area=Cone(0.0, 0.0, 2.0)),
     Question(table="label", columns=["targetid", "label", "z"], sort="-label"),
     Question(table="pixel", sort="-n_spectra"),
