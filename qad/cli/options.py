@@ -87,6 +87,7 @@ def spread(shard_help: str) -> dict[str, Any]:
     """Return the shared options of a command that can run on more than one machine."""
     return {**STAGE, "scheduler": SCHEDULER, "shard": shard_option(shard_help)}
 
+
 Where = Annotated[
     str | None,
     typer.Option(metavar="EXPR", help="Only rows for which this SQL expression holds: 'z > 2 and snr > 3'."),
