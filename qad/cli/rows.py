@@ -21,6 +21,7 @@ def output_format(form: str | None, output: Path | None) -> str:
     """Return the format of the rows: as asked for, or as the name of the file says; see `qad inspect`."""
     from qad.inspection.view import Wanted, output_format
 
+    # the option lists the forms, so no other comes here; its type does not say so
     return output_format(Wanted(form=form, output=output))  # type: ignore[arg-type]
 
 

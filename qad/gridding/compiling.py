@@ -22,6 +22,7 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     uncached = numba.njit(nogil=True, error_model="numpy")(function)
     if folder is None:
         return uncached
+    # numba makes the names of this module as it is imported, unseen by a type checker
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
     cached = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
 
