@@ -6,7 +6,9 @@
     ├── ConfigError             2   the command line or qad.toml is wrong
     ├── InputError              3   a file or table cannot be used
     ├── ServiceError            4   S3 or PostgreSQL is not reachable after retries
-    ├── StorageError            5   the disk is full or not writable
+    └── StorageError            5   the disk is full or not writable
+
+    KeyboardInterrupt
     └── Interrupted       128 + n   a signal asked us to stop; what is done is kept
 
 Raise one of these where the cause is known; catch it where something can be done: per unit of work (record it
@@ -75,8 +77,12 @@ class StorageError(QadError):
     exit_code = EXIT_STORAGE
 
 
-class Interrupted(QadError):
-    """A signal asked the process to stop; finished work is kept and the command can be repeated."""
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to stop; finished work is kept and the command can be repeated.
+
+    No Exception: it can be raised inside any library, and one that catches Exception to repeat a request or to undo half
+    a step (``threading.Thread.start`` takes back a thread that already runs) must not take it for an error of its own.
+    """
 
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number

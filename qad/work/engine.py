@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from qad.errors import Interrupted, QadError, StorageError
+from qad.errors import QadError, StorageError
 from qad.parallel import Cluster
 from qad.work.outcome import Outcome, Unit, Value
 from qad.work.pool import run_in_pool
@@ -61,7 +61,7 @@ def _run_here(work: Callable[[Unit], Value], units: Sequence[Unit]) -> Iterator[
     for unit in units:
         try:
             value = work(unit)
-        except (StorageError, Interrupted):
+        except StorageError:
             raise
         except QadError as error:
             yield Outcome(unit, error=str(error))

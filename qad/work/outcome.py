@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from qad.errors import Interrupted, QadError, StorageError
+from qad.errors import QadError, StorageError
 
 Unit = TypeVar("Unit")
 Value = TypeVar("Value")
@@ -40,6 +40,6 @@ def outcome_of(unit: Unit, value: Value | None, error: Exception | None) -> Outc
     """Return what became of an attempt; raises what must end the run."""
     if error is None:
         return Outcome(unit, value=value)
-    if isinstance(error, QadError) and not isinstance(error, StorageError | Interrupted):
+    if isinstance(error, QadError) and not isinstance(error, StorageError):
         return Outcome(unit, error=str(error))
     raise error
