@@ -27,6 +27,7 @@ STAGES = {
     "build_grid": "qad.gridding.stage",
     "train": "qad.training.stage",
     "score": "qad.scoring.stage",
+    "measure": "qad.analysis.stage",
     "crossmatch": "qad.matching.stage",
     "inspect": "qad.inspection.stage",
 }
@@ -58,6 +59,11 @@ def train(**options: Any) -> StageResult:
 def score(**options: Any) -> StageResult:
     """Score and rank every spectrum of the grid; the keys of ``[score]``."""
     return _call("score", options)
+
+
+def measure(**options: Any) -> StageResult:
+    """Measure lines, continuum and absorption of the candidates; the keys of ``[measure]``."""
+    return _call("measure", options)
 
 
 def crossmatch(**options: Any) -> StageResult:

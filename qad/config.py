@@ -29,6 +29,7 @@ from qad.settings import (
     Fetch,
     Index,
     Inspect,
+    Measure,
     Paths,
     Score,
     Section,
@@ -58,6 +59,7 @@ class Config:
     build_grid: BuildGrid
     train: Train
     score: Score
+    measure: Measure
     crossmatch: Crossmatch
     inspect: Inspect
     cluster: Cluster

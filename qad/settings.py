@@ -182,6 +182,17 @@ class Score(Section):
     batch_size: int = Field(512, ge=1, description="spectra in a step")
 
 
+class Measure(Section):
+    """What is measured on the spectra of candidates."""
+
+    name: str = Field("default", description="model whose candidates are measured")
+    top: int = Field(1000, ge=0, description="candidates to measure, from rank 1; 0: all")
+    templates: str = Field(
+        "",
+        description="folder of redrock-templates (rrtemplate-QSO-*.fits) for other redshifts and drawings; empty: a composite made here",
+    )
+
+
 class Crossmatch(Section):
     """Which catalogues to match the candidates with."""
 
@@ -244,6 +255,7 @@ SECTIONS: dict[str, type[Section]] = {
     "build_grid": BuildGrid,
     "train": Train,
     "score": Score,
+    "measure": Measure,
     "crossmatch": Crossmatch,
     "inspect": Inspect,
     "cluster": Cluster,

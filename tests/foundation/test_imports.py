@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "qad"
-BASE = {"errors", "results", "schema", "config", "settings", "workspace", "lines", "parallel", "__init__"}
+BASE = {
+    *("errors", "results", "schema", "config", "settings", "workspace", "parallel", "__init__"),
+    *("lines", "profiles", "iron", "cosmology"),
+}
 SHARED = BASE | {"storage", "work", "terminal"}
-STAGES = {"fetching", "extraction", "gridding", "training", "scoring", "matching", "inspection", "index"}
+STAGES = {"fetching", "extraction", "gridding", "training", "scoring", "analysis", "matching", "inspection", "index"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "storage": BASE | {"storage"},
@@ -29,6 +32,7 @@ MAY_IMPORT = {
     "training": SHARED | {"training", "models"},
     "scoring": SHARED | {"scoring", "models"},
     "inspection": SHARED | {"inspection", "models"},
+    "analysis": SHARED | {"analysis", "desi"},
     "index": SHARED | {"index"},
     "simulation": SHARED | {"simulation", "desi"},
     "evaluation": SHARED | {"evaluation", "simulation", "models"},
@@ -51,7 +55,7 @@ ONLY_IN = {
     "dask": {"work"},
     "jax": {"models", "training", "scoring"},
     "flax": {"models", "training", "scoring"},
-    "numba": {"gridding"},
+    "numba": {"work"},
     "optax": {"training"},
 }
 HEAVY = (
