@@ -17,7 +17,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     **dict.fromkeys(
-        ("fetch", "extract", "build_grid", "train", "score", "measure", "crossmatch", "inspect", "simulate"), "qad.api"
+        ("fetch", "extract", "build_grid", "train", "score", "measure", "crossmatch", "inspect", "publish", "simulate"),
+        "qad.api",
     ),
     "load_config": "qad.config",
     "Config": "qad.config",

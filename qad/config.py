@@ -31,6 +31,7 @@ from qad.settings import (
     Inspect,
     Measure,
     Paths,
+    Publish,
     Score,
     Section,
     Train,
@@ -62,6 +63,7 @@ class Config:
     measure: Measure
     crossmatch: Crossmatch
     inspect: Inspect
+    publish: Publish
     cluster: Cluster
     index: Index
     file: Path | None = None

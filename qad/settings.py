@@ -225,6 +225,19 @@ class Inspect(Section):
     smooth_px: int = Field(7, ge=1, le=501, description="pixels of the running mean in plots")
 
 
+class Publish(Section):
+    """What a catalogue for publication holds."""
+
+    name: str = Field("default", description="model whose candidates are published")
+    top: int = Field(500, ge=0, description="candidates, from rank 1; 0: all that are left")
+    where: str = Field("", description="only rows for which this SQL expression holds, e.g. z > 2 and snr > 3")
+    labels: list[str] = Field([], description="only candidates with one of these labels; empty: labelled or not")
+    artefact_max: float = Field(0.5, ge=0, le=1, description="highest artefact probability of a published candidate")
+    title: str = Field("Anomalous quasars in DESI", description="title of the catalogue")
+    authors: list[str] = Field([], description="authors, Family, Given; empty: to be filled in")
+    version: str = Field("1.0", description="version of the catalogue")
+
+
 class Cluster(Section):
     """The optional Dask cluster that runs extract, build-grid, score and crossmatch."""
 
@@ -258,6 +271,7 @@ SECTIONS: dict[str, type[Section]] = {
     "measure": Measure,
     "crossmatch": Crossmatch,
     "inspect": Inspect,
+    "publish": Publish,
     "cluster": Cluster,
     "index": Index,
 }

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from qad.analysis.fit import ComplexFit
 from qad.analysis.spectra import WAVE
-from qad.errors import ConfigError
 
 if TYPE_CHECKING:
     from qad.analysis.source import Block
@@ -29,31 +28,22 @@ _COLOURS = {
 }
 
 
-def matplotlib_pyplot() -> Any:
-    """Return matplotlib's pyplot with a backend that needs no screen.
+def new_figure(size: tuple[float, float]) -> Any:
+    """Return an empty figure of that size, inches, that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    Raises
-    ------
-    ConfigError
-        If matplotlib is not installed.
-    """
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise ConfigError("drawing needs matplotlib: pip install 'desi-qad[publish]'") from None
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def draw(block: Block, i: int, fits: dict[str, ComplexFit], template: Template | None = None) -> bytes:
     """Return a PNG: the whole spectrum above, below it each complex that was fitted with its model and continuum."""
-    plt = matplotlib_pyplot()
     shown = [(fit, int(np.flatnonzero(fit.index == i)[0])) for fit in fits.values() if i in fit.index]
     shown = [(fit, row) for fit, row in shown if fit.chi2[row] >= 0]
     n_rows = -(-len(shown) // 4)
-    figure = plt.figure(figsize=(12, 3.6 + 2.4 * n_rows), layout="constrained")
+    figure = new_figure((12, 3.6 + 2.4 * n_rows))
     grid = figure.add_gridspec(1 + n_rows, 4, height_ratios=[1.5, *[1.0] * n_rows])
     _whole(figure.add_subplot(grid[0, :]), block, i, shown, template)
     for k, (fit, row) in enumerate(shown):
@@ -61,7 +51,6 @@ def draw(block: Block, i: int, fits: dict[str, ComplexFit], template: Template |
     sink = io.BytesIO()
     # no time or version in the file: the same fit gives the same bytes
     figure.savefig(sink, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
     return sink.getvalue()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PIPELINE = ["fetch", "extract", "build-grid", "train", "score", "crossmatch", "inspect"]
-COMMANDS = [*PIPELINE, "measure", "run", "simulate", "index", "status", "config"]
+COMMANDS = [*PIPELINE, "measure", "publish", "run", "simulate", "index", "status", "config"]
 
 
 def qad(*arguments: str, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -33,12 +33,13 @@ MAY_IMPORT = {
     "scoring": SHARED | {"scoring", "models"},
     "inspection": SHARED | {"inspection", "models"},
     "analysis": SHARED | {"analysis", "desi"},
+    "publishing": SHARED | {"publishing", "inspection", "analysis"},
     "index": SHARED | {"index"},
     "simulation": SHARED | {"simulation", "desi"},
     "evaluation": SHARED | {"evaluation", "simulation", "models"},
     "status": SHARED,
-    "api": SHARED | STAGES | {"simulation"},
-    "cli": SHARED | STAGES | {"cli", "api", "status", "simulation", "evaluation"},
+    "api": SHARED | STAGES | {"simulation", "publishing"},
+    "cli": SHARED | STAGES | {"cli", "publishing", "api", "status", "simulation", "evaluation"},
     "__main__": {"cli", "__init__"},
 }
 PROMISED_NAMES = {("models", "training"), ("__init__", "api")}
@@ -49,13 +50,14 @@ ONLY_IN = {
     "rich": {"cli", "terminal", "inspection"},
     "boto3": {"fetching"},
     "botocore": {"fetching"},
-    "astropy": {"desi", "matching", "simulation", "inspection"},
+    "astropy": {"desi", "matching", "simulation", "inspection", "publishing"},
     "psycopg": {"index"},
     "distributed": {"work"},
     "dask": {"work"},
     "jax": {"models", "training", "scoring"},
     "flax": {"models", "training", "scoring"},
     "numba": {"work"},
+    "cdspyreadme": {"publishing"},
     "optax": {"training"},
 }
 HEAVY = (
@@ -71,6 +73,7 @@ HEAVY = (
     "numba",
     "rich",
     "distributed",
+    "matplotlib",
 )
 """Not pydantic: Typer imports it by itself as soon as a command has options."""
 
