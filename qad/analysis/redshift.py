@@ -135,10 +135,10 @@ _CENTRES: Array = np.exp(_START + STEP * (np.arange(_N) + 0.5))
 def _binned(flux: Array, ivar: Array) -> tuple[Array, Array]:
     place = ((np.log(WAVE) - _START) / STEP).astype(int)
     inside = place < _N
-    w = np.bincount(place[inside], ivar[inside], _N)
-    y = np.bincount(place[inside], (ivar * flux)[inside], _N)
+    w = np.bincount(place[inside], ivar[inside], _N).astype(float)
+    total = np.bincount(place[inside], (ivar * flux)[inside], _N).astype(float)
     # errors of the calibration: no bin is known better than 3 %
-    y = np.divide(y, w, out=np.zeros(_N), where=w > 0)
+    y: Array = np.divide(total, w, out=np.zeros(_N), where=w > 0)
     return y, np.divide(w, 1 + w * (0.03 * y) ** 2)
 
 

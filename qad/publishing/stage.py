@@ -224,7 +224,8 @@ def _own(folder: Path) -> dict[str, Any] | None:
     advice = "name another folder, or move what is yours away"
     try:
         document = json.loads((folder / PROVENANCE).read_text("utf-8"))
-        sums = dict(reversed(line.split("  ", 1)) for line in (folder / SUMS).read_text("ascii").splitlines())
+        lines = [line.split("  ", 1) for line in (folder / SUMS).read_text("ascii").splitlines()]
+        sums = {name: sha256 for sha256, name in lines}
         is_ours = document["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
         is_ours = False
