@@ -154,13 +154,13 @@ def test_signal_stops_with_one_line_and_its_exit_code(number: signal.Signals, co
         except typer.Exit as stop:
             sys.exit(stop.exit_code)
     """)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert errors.strip() == f"qad fetch: stopped by {number.name}; `qad fetch` again goes on from here"
 
