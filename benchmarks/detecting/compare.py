@@ -43,7 +43,7 @@ def compare(root: Path, truth_file: Path, spender: str, spender_seconds: float) 
     scores |= _both("k-nearest neighbours in PCA", baselines.neighbour_distance(pca.coefficients), snr, z)
     notes: dict[str, Any] = {}
     if spender:
-        found = _spender(cache, z, spender, spender_seconds)
+        found = _spender(cache, z, spender, spender_seconds, root)
         scores |= _both("`spender`, chi2", np.log(found["chi2"] + 1e-9), snr, z)
         scores |= _both("`spender`, neighbours in its latents", baselines.neighbour_distance(found["latent"]), snr, z)
         notes["spender"] = {
@@ -102,23 +102,29 @@ def _view_features(config: Any, cache: GridCache, snr: np.ndarray, z: np.ndarray
     return np.column_stack([*columns, _column(config, cache, "rest-frame", "artefact"), snr, z])
 
 
-def _spender(cache: GridCache, z: np.ndarray, python: str, seconds: float) -> dict[str, np.ndarray]:
-    """Train and apply spender in another interpreter."""
+def _spender(cache: GridCache, z: np.ndarray, python: str, seconds: float, root: Path) -> dict[str, np.ndarray]:
+    """Train and apply spender in another interpreter, or return what an earlier run kept."""
+    kept = root / f"spender-{cache.key[:16]}-{seconds:.0f}.npz"
+    if not kept.is_file():
+        _run_spender(cache, z, python, seconds, kept)
+    with np.load(kept) as found:
+        return {name: found[name] for name in found.files}
+
+
+def _run_spender(cache: GridCache, z: np.ndarray, python: str, seconds: float, output: Path) -> None:
     loglam = float(cache.grid["loglam0"]) + float(cache.grid["dloglam"]) * np.arange(cache.n_obs)
     # one observed axis for all: the window's rest-frame start moves by whole pixels, its remainder is below a pixel
     first = np.log10(3600.0)
     wave = 10 ** (first + loglam - loglam[0])
     with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder) / "spectra.npz", Path(folder) / "scores.npz"
+        given = Path(folder) / "spectra.npz"
         observed = loglam[0] + cache.start * float(cache.grid["dloglam"]) + np.log10(1 + z)
         z_used = 10 ** (np.log10(1 + z) + first - observed) - 1
         np.savez(given, flux=np.asarray(cache.flux), ivar=np.asarray(cache.ivar), wave=wave, z=z_used)
         script = Path(__file__).with_name("spender_run.py")
-        command = [python, str(script), str(given), str(made), "--seconds", str(seconds)]
+        command = [python, str(script), str(given), str(output), "--seconds", str(seconds)]
         print(f"training spender for {seconds:.0f} s", file=sys.stderr, flush=True)
         subprocess.run(command, check=True)
-        with np.load(made) as found:
-            return {name: found[name] for name in found.files}
 
 
 def _figures(score: np.ndarray, known: dict[str, np.ndarray], snr: np.ndarray) -> dict[str, Any]:

@@ -44,15 +44,15 @@ def main() -> None:
     step = float(torch.log10(wave[1] / wave[0]))
     rest = torch.from_numpy((10 ** np.arange(np.log10(low) - step, np.log10(high) + 2 * step, step)).astype(np.float32))
     model = SpectrumAutoencoder(instrument, rest, n_latent=10)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: max(1.0 - spent() / options.seconds, 0.02))
-    # weights as its training scripts have them: inverse variance, with a ceiling for the brightest
-    weight = torch.clamp(ivar, max=float(torch.quantile(ivar[ivar > 0][:1_000_000], 0.99)))
-
     started = time.monotonic()
 
     def spent() -> float:
         return time.monotonic() - started
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: max(1.0 - spent() / options.seconds, 0.02))
+    # weights as its training scripts have them: inverse variance, with a ceiling for the brightest
+    weight = torch.clamp(ivar, max=float(torch.quantile(ivar[ivar > 0][:1_000_000], 0.99)))
 
     n_seen, order = 0, torch.randperm(len(z))
     while spent() < options.seconds:

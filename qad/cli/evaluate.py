@@ -75,6 +75,8 @@ def show(document: dict[str, Any]) -> None:
     for table in (_ranking(document), _completeness(document), _false_positives(document)):
         console.print()
         console.print(table)
+    if document["mode"] == "planted":
+        print("The list's own anomalies count as false positives here: completeness and precision are lower bounds.")
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -177,7 +177,9 @@ class Bootstrap:
         Criteria are ``fpr_0.001``, ``fpr_0.01`` and ``top_<k>``.
         """
         names = list(cells)
-        masks = np.stack([cells[name] for name in names]).astype(np.float64) if names else np.empty((0, 0))
+        masks = (
+            np.stack([cells[name] for name in names]).astype(np.float64) if names else np.empty((0, len(self.judged)))
+        )
         shares: dict[str, list[np.ndarray]] = {}
         for count in self.counts:
             weight = self.judged.weight * count
@@ -207,8 +209,9 @@ class Bootstrap:
 
 def snr_correlation(judged: Judged) -> float:
     """Return the rank correlation of the score with S/N over the user's list."""
-    rows = judged.in_list
-    return rank_correlation(judged.score[rows], judged.snr[rows]) if rows.sum() > 2 else float("nan")
+    score, snr = judged.score[judged.in_list], judged.snr[judged.in_list]
+    varies = len(score) > 2 and np.ptp(score) > 0 and np.ptp(snr) > 0
+    return rank_correlation(score, snr) if varies else float("nan")
 
 
 def _measure(values: Sequence[float]) -> Measure:

@@ -15,6 +15,7 @@ from qad.scoring.stage import calibration_path, score
 from qad.settings import BuildGrid, Paths, Score
 from qad.storage.flatcache import find_shards
 from qad.storage.parquet import read_frame, read_metadata
+from qad.storage.provenance import hash_file
 from qad.storage.receipts import read_receipt
 
 if TYPE_CHECKING:
@@ -84,12 +85,9 @@ def find_scorer(config: Config, name: str) -> Scorer:
     calibration = calibration_path(scores)
     if not calibration.is_file():
         raise InputError(calibration, "the calibration of these scores is missing; run `qad score` again")
-    recorded: dict[str, Any] = read_metadata(scores, SCORES).get("qad.config", {})
-    known = read_receipt(workspace.receipt("score", name)).get("model")
-    named = config.score.model if name == config.score.name else ""
-    model = Path(str(known)) if known else Path(named).expanduser() if named else workspace.model(name)
-    if not (model / "model.json").is_file():
-        raise InputError(model, f"the model that made {scores} is not here; run `qad score` again")
+    metadata = read_metadata(scores, SCORES)
+    model = _find_model(config, name, {item["name"]: item["sha256"] for item in metadata.get("qad.inputs", [])})
+    recorded: dict[str, Any] = metadata.get("qad.config", {})
     scored_with = {**recorded, "name": name, "model": str(model.absolute()), "calibration": str(calibration)}
     grid_made_with = read_metadata(find_shards(workspace)[0], GRID).get("qad.config", {})
     return Scorer(
@@ -99,4 +97,24 @@ def find_scorer(config: Config, name: str) -> Scorer:
         calibration,
         BuildGrid.model_validate(grid_made_with),
         config.score.model_copy(update=scored_with),
+    )
+
+
+def _find_model(config: Config, name: str, inputs: dict[str, str]) -> Path:
+    """Return the folder of the model that made the scores, by the hash that they record.
+
+    Its own place comes first: a work directory may have been copied or moved.
+    """
+    workspace = config.workspace
+    known = read_receipt(workspace.receipt("score", name)).get("model")
+    named = [str(known)] if known else []
+    named += [config.score.model] if config.score.model else []
+    places = [workspace.model(name), *(Path(text).expanduser() for text in named)]
+    wanted = {sha256 for file, sha256 in inputs.items() if file.endswith("/model.json")}
+    for place in places:
+        if (place / "model.json").is_file() and hash_file(place / "model.json") in wanted:
+            return place
+    scores = workspace.scores_file(name)
+    raise InputError(
+        places[-1], f"the model that made {scores} is not here, or was trained again; run `qad score` again"
     )

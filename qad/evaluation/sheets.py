@@ -118,8 +118,6 @@ def _read_bases(sheet: Sheet) -> dict[int, pa.Table]:
         by_file.setdefault(path, []).append(row)
     bases = {}
     for path, members in by_file.items():
-        if not path.is_file():
-            raise InputError(path, "no spectra; evaluate plants into the spectra themselves: run `qad extract` again")
         table = read_table(path, SPECTRA)
         place = {targetid: i for i, targetid in reversed(list(enumerate(table["targetid"].to_pylist())))}
         for row in members:

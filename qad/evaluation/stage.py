@@ -15,7 +15,7 @@ import numpy as np
 
 import qad
 from qad.config import Config
-from qad.errors import ConfigError, InputError, QadError
+from qad.errors import ConfigError, InputError
 from qad.evaluation import figures
 from qad.evaluation.judged import Judged, ranking_score
 from qad.evaluation.levels import levels_of
@@ -199,11 +199,14 @@ def _write_sheets(scorer: Scorer, cache: GridCache, orders: list[Order], folder:
         row: (workspace.spectra_file(str(key["survey"]), str(key["program"]), key["healpix"]), key["targetid"])
         for row, key in zip(rows.tolist(), keys, strict=True)
     }
+    missing = sorted({path for path, _ in sources.values() if not path.is_file()})
+    if missing:
+        raise InputError(missing[0], "no spectra here; planting needs the spectra themselves: run `qad extract` again")
     sheets = cut_sheets(orders, sources, levels, folder / "spectra", scorer.config.evaluate.seed)
     options.progress.start("evaluate: plant", total=len(orders), unit="spectra")
     for outcome in run_units(write_sheet, sheets, options.jobs):
         if outcome.value is None:
-            raise QadError(f"{outcome.unit}: {outcome.error}")
+            raise InputError(workspace.spectra, str(outcome.error), "planting")
         options.progress.advance(len(outcome.unit))
 
 
