@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +20,29 @@ FLUX_UNIT, IVAR_UNIT = "10**-17 erg/(s cm2 Angstrom)", "10**+34 (s2 cm4 Angstrom
 def write_release(
     directory: Path, quasars: int, anomaly_rate: float = 0.02, artefact_rate: float = 0.01, seed: int = 0
 ) -> Path:
-    """Write a release below `directory`, unless it is there, and return its truth; the same arguments give the same spectra."""
+    """Write a release below `directory` and return its truth; the same arguments give the same spectra.
+
+    Pixels that are there already, of the same arguments, are kept.
+    """
     truth = directory / "truth.parquet"
     stamp, wanted = directory / "recipe.txt", f"{quasars} {anomaly_rate} {artefact_rate} {seed} 1\n"
-    if truth.is_file() and stamp.is_file() and stamp.read_text() == wanted:
+    if stamp.is_file() and stamp.read_text() != wanted:
+        shutil.rmtree(directory)
+    if truth.is_file():
         return truth
+    done = directory / ".pixels"
+    done.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(wanted)
     rows = []
     n_pixels = max(2, round(quasars / PER_PIXEL))
     names = _planted(quasars, anomaly_rate, artefact_rate, seed)
     for index, part in enumerate(np.array_split(np.arange(quasars), n_pixels)):
-        rows += _write_pixel(directory, FIRST_PIXEL + index, [(int(i), *names[int(i)]) for i in part], seed)
+        note = done / f"{FIRST_PIXEL + index}.json"
+        if not note.is_file():
+            made = _write_pixel(directory, FIRST_PIXEL + index, [(int(i), *names[int(i)]) for i in part], seed)
+            note.write_text(json.dumps(made))
+        rows += json.loads(note.read_text())
     _write_truth(truth, rows)
-    stamp.write_text(wanted)
     return truth
 
 

@@ -38,8 +38,27 @@ FAINTEST_SHARE = 0.02
 
 
 @dataclass(frozen=True)
+class Observed:
+    """A spectrum to plant into.
+
+    Attributes
+    ----------
+    flux, ivar : ndarray, shape (7781,)
+        As observed.
+    level : ndarray, shape (7781,)
+        What the flux would be without noise.
+    z : float
+    """
+
+    flux: NDArray[np.float32]
+    ivar: NDArray[np.float32]
+    level: NDArray[np.float32]
+    z: float
+
+
+@dataclass(frozen=True)
 class Planted:
-    """A spectrum with something planted: flux and ivar, shape (n_wave,), and the redshift that a pipeline would claim."""
+    """A spectrum with something planted: flux and ivar, shape (7781,), and the redshift that a pipeline would claim."""
 
     flux: NDArray[np.float32]
     ivar: NDArray[np.float32]
@@ -49,10 +68,7 @@ class Planted:
 def plant_anomaly(
     name: str,
     strength: float,
-    flux: NDArray[np.float32],
-    ivar: NDArray[np.float32],
-    level: NDArray[np.float32],
-    z: float,
+    spectrum: Observed,
     rng: np.random.Generator,
     partner: NDArray[np.float32] | None = None,
     dilution: float = 1.0,
@@ -65,23 +81,19 @@ def plant_anomaly(
         One of :data:`qad.simulation.anomalies.ANOMALIES`.
     strength : float
         0, hardly more than the normal population has, to 1, the extremes that are known.
-    flux, ivar : ndarray, shape (7781,)
-        As observed.
-    level : ndarray, shape (7781,)
-        What the flux would be without noise.
-    z : float
+    spectrum : Observed
     rng : Generator
     partner : ndarray, shape (7781,), optional
         Level of another observed quasar, for a blend of two.
     dilution : float
         Share of the change that is planted.
     """
+    flux, ivar, level = spectrum.flux, spectrum.ivar, spectrum.level
     floor = max(FAINTEST_SHARE * float(np.mean(level)), float(np.finfo(np.float32).tiny))
     base = np.maximum(level.astype(float), floor)
-    changed, z_claimed = changed_level(name, strength, base, z, rng, partner)
+    changed, z_claimed = changed_level(name, strength, base, spectrum.z, rng, partner)
     difference = _smeared(changed * (base.mean() / changed.mean()) - base) * dilution
-    good = ivar > 0
-    return Planted(np.where(good, flux + difference, flux).astype(np.float32), ivar, z_claimed)
+    return Planted(np.where(ivar > 0, flux + difference, flux).astype(np.float32), ivar, z_claimed)
 
 
 def changed_level(
@@ -127,15 +139,7 @@ def _smeared(difference: Array) -> Array:
     return np.asarray(gaussian_filter1d(difference, LINE_SPREAD, mode="nearest"))
 
 
-def plant_artefact(
-    name: str,
-    strength: float,
-    flux: NDArray[np.float32],
-    ivar: NDArray[np.float32],
-    level: NDArray[np.float32],
-    z: float,
-    rng: np.random.Generator,
-) -> Planted:
+def plant_artefact(name: str, strength: float, observed: Observed, rng: np.random.Generator) -> Planted:
     """Return a spectrum with an instrumental fault (:data:`qad.simulation.artefacts.ARTEFACTS`), in one of its cameras.
 
     The merged spectrum is taken apart into cameras, which share the inverse variance where two overlap, and merged again.
@@ -146,15 +150,15 @@ def plant_artefact(
     spectrum = Spectrum({}, {}, {}, {}, 0)
     for camera in CAMERAS:
         part = _part(camera)
-        spectrum.flux[camera] = flux[part].astype(float)
-        spectrum.expected[camera] = level[part].astype(float)
-        spectrum.ivar[camera] = ivar[part].astype(float) / covering[part]
-        spectrum.mask[camera] = np.zeros(len(flux[part]), np.int32)
+        spectrum.flux[camera] = observed.flux[part].astype(float)
+        spectrum.expected[camera] = observed.level[part].astype(float)
+        spectrum.ivar[camera] = observed.ivar[part].astype(float) / covering[part]
+        spectrum.mask[camera] = np.zeros(CAMERA_PIXELS[camera], np.int32)
     ARTEFACTS[name](spectrum, strength, rng)
     spectrum.pack()
     cameras = [Cleaned(CAMERA_FIRST[c], spectrum.flux[c][None], spectrum.ivar[c][None], 0) for c in CAMERAS]
     merged_flux, merged_ivar = merge_cameras(cameras, 1)
-    return Planted(np.where(merged_ivar[0] > 0, merged_flux[0], 0).astype(np.float32), merged_ivar[0], z)
+    return Planted(np.where(merged_ivar[0] > 0, merged_flux[0], 0).astype(np.float32), merged_ivar[0], observed.z)
 
 
 def _part(camera: str) -> slice:

@@ -11,7 +11,7 @@ import numpy as np
 
 from qad.errors import InputError
 from qad.evaluation.orders import Order
-from qad.evaluation.planting import Planted, plant_anomaly, plant_artefact
+from qad.evaluation.planting import Observed, Planted, plant_anomaly, plant_artefact
 from qad.extraction.clean import median_snr
 from qad.schema import SPECTRA
 from qad.storage.parquet import read_table, vector_array, vectors, write_table
@@ -92,23 +92,21 @@ def write_sheet(sheet: Sheet) -> int:
     for order in sheet.orders:
         base = bases[order.base]
         flux, ivar = vectors(base, "flux")[0], vectors(base, "ivar")[0]
+        spectrum = Observed(flux, ivar, sheet.levels[order.base], float(base["z"][0].as_py()))
         rows.append(base)
-        planted.append(plant(order, flux, ivar, float(base["z"][0].as_py()), sheet.levels, sheet.seed))
+        planted.append(plant(order, spectrum, sheet.levels, sheet.seed))
     table = _replaced(pa.concat_tables(rows), sheet.orders, planted)
     write_table(sheet.output, table, SPECTRA, Provenance("evaluate", {"seed": sheet.seed}))
     return len(sheet)
 
 
-def plant(
-    order: Order, flux: np.ndarray, ivar: np.ndarray, z: float, levels: Mapping[int, np.ndarray], seed: int
-) -> Planted:
+def plant(order: Order, spectrum: Observed, levels: Mapping[int, np.ndarray], seed: int) -> Planted:
     """Return what an order makes of a spectrum."""
     rng = np.random.default_rng([seed, order.number])
-    level = levels[order.base]
     if order.is_artefact:
-        return plant_artefact(order.name, order.strength, flux, ivar, level, z, rng)
+        return plant_artefact(order.name, order.strength, spectrum, rng)
     partner = None if order.partner is None else levels[order.partner]
-    return plant_anomaly(order.name, order.strength, flux, ivar, level, z, rng, partner)
+    return plant_anomaly(order.name, order.strength, spectrum, rng, partner)
 
 
 def _read_bases(sheet: Sheet) -> dict[int, pa.Table]:

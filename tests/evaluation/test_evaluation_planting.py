@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qad.evaluation.orders import LEVELS, draw_orders
-from qad.evaluation.planting import plant_anomaly, plant_artefact
+from qad.evaluation.planting import Observed, plant_anomaly, plant_artefact
 from qad.evaluation.twins import bare_quasar, light, nearest
 from qad.schema import N_WAVE
 from qad.simulation.anomalies import ANOMALIES
@@ -35,7 +35,7 @@ def redshift_of(name: str) -> float:
 def test_every_class_changes_flux_where_it_counts_and_never_the_ivar(name: str) -> None:
     z = redshift_of(name)
     flux, ivar, level = observed(z)
-    made = plant_anomaly(name, 0.9, flux, ivar, level, z, np.random.default_rng(3))
+    made = plant_anomaly(name, 0.9, Observed(flux, ivar, level, z), np.random.default_rng(3))
     np.testing.assert_array_equal(made.ivar, ivar)
     np.testing.assert_array_equal(made.flux[ivar == 0], flux[ivar == 0])
     assert np.isfinite(made.flux).all()
@@ -54,7 +54,7 @@ def test_the_noise_stays_and_an_object_is_as_bright_as_it_was(name: str) -> None
     differences = []
     for seed in (1, 2):
         flux, ivar, level = observed(z, seed)
-        made = plant_anomaly(name, 0.7, flux, ivar, level, z, np.random.default_rng(3))
+        made = plant_anomaly(name, 0.7, Observed(flux, ivar, level, z), np.random.default_rng(3))
         differences.append(np.where(ivar > 0, made.flux - flux, np.nan))
     both = np.isfinite(differences[0]) & np.isfinite(differences[1])
     np.testing.assert_allclose(differences[0][both], differences[1][both], atol=1e-4 * level.max())
@@ -65,7 +65,7 @@ def test_the_noise_stays_and_an_object_is_as_bright_as_it_was(name: str) -> None
 def test_a_diluted_plant_is_that_share_of_it(name: str) -> None:
     flux, ivar, level = observed(2.2)
     whole, tenth, none = (
-        plant_anomaly(name, 0.8, flux, ivar, level, 2.2, np.random.default_rng(4), dilution=d).flux - flux
+        plant_anomaly(name, 0.8, Observed(flux, ivar, level, 2.2), np.random.default_rng(4), dilution=d).flux - flux
         for d in (1.0, 0.1, 0.0)
     )
     np.testing.assert_allclose(tenth, 0.1 * whole, atol=1e-4 * float(np.abs(whole).max()))
@@ -84,7 +84,7 @@ def test_classes_do_what_their_names_say() -> None:
     ivar = np.ones_like(ivar)
 
     def ratio(name: str, low: float, high: float) -> float:
-        made = plant_anomaly(name, 0.9, level, ivar, level, z, np.random.default_rng(11)).flux
+        made = plant_anomaly(name, 0.9, Observed(level, ivar, level, z), np.random.default_rng(11)).flux
         return band(made, z, low, high) / band(level, z, low, high)
 
     assert ratio("reddened", 1300, 1350) < 0.6 * ratio("reddened", 2900, 3000)
@@ -109,7 +109,7 @@ def test_the_twin_is_near_its_quasar_in_continuum_and_lines() -> None:
 @pytest.mark.parametrize("name", list(ARTEFACTS))
 def test_an_artefact_changes_the_merged_spectrum_in_some_cameras_only(name: str) -> None:
     flux, ivar, level = observed(1.4)
-    made = plant_artefact(name, 0.9, flux, ivar, level, 1.4, np.random.default_rng(2))
+    made = plant_artefact(name, 0.9, Observed(flux, ivar, level, 1.4), np.random.default_rng(2))
     assert np.isfinite(made.flux).all()
     assert (made.ivar[ivar == 0] == 0).all()
     changed = ~np.isclose(made.flux, flux, atol=1e-5)
