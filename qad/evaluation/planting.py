@@ -2,7 +2,8 @@
 
 An observed flux is its noise-free level, which the model's reconstruction stands for, and noise.  A class changes the level
 only: ``flux + (changed level - level)``, with the inverse variance as it was.  The changed level is as bright as the level on
-average over the spectrum, so that an object is found for its shape.
+average over the spectrum, so that an object is found for its shape.  What the level does not know of, such as narrow absorbers,
+stays with the noise.
 """
 
 from __future__ import annotations

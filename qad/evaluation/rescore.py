@@ -60,7 +60,7 @@ class Scorer:
             build_grid=self.grid_settings.model_copy(update={"shards": SHARDS}),
             score=self.score_settings,
         )
-        quiet = replace(options, force=False, share=None)
+        quiet = replace(options, force=False, share=None, cluster=None)  # too little work to send away
         results = build_grid(inner, quiet), score(inner, quiet)
         path = inner.workspace.scores_file(self.name)
         if any(result.failures for result in results) or not path.is_file():

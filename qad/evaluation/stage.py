@@ -182,7 +182,7 @@ def base_rows(scorer: Scorer, cache: GridCache, scores: pl.DataFrame) -> tuple[n
     if not chosen.any():
         raise InputError(
             scorer.config.workspace.scores_file(scorer.name),
-            f"no spectrum with p_value of {USUAL_P} or more to plant into",
+            f"no spectrum with a p_value of {USUAL_P} or more to plant into; calibrate on more spectra like these",
         )
     return np.flatnonzero(chosen), int(held_out.sum())
 
