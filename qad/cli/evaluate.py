@@ -109,14 +109,10 @@ def _ranking(document: dict[str, Any]) -> Table:
             table.add_row(f"precision among the first {k}", _figure(ranking[key]))
         elif what == "artefacts_in":
             table.add_row(f"share of planted artefacts among the first {k}", _figure(ranking[key]))
-    table.add_row("rank correlation with S/N", _plain(ranking["snr_correlation"]))
+    table.add_row("rank correlation with S/N", _figure(ranking["snr_correlation"]))
     table.add_row("artefacts that are called artefacts", _figure(artefacts["called"]))
     table.add_row("anomalies that are called artefacts", _figure(artefacts["anomalies_called"]))
     return table
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.2f}"
 
 
 def _completeness(document: dict[str, Any]) -> Table:

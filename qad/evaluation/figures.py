@@ -6,7 +6,7 @@
     mode            "planted": copies of held-out spectra with something planted; "truth": the scores themselves, against a truth
     n               spectra in the list, normal, anomalies, artefacts, bases, lost (planted, but not scored)
     settings        what was asked for
-    ranking         auroc, ap, precision_at_<k>, artefacts_in_<k>: each {"value", "error"}; snr_correlation
+    ranking         auroc, ap, precision_at_<k>, artefacts_in_<k>, snr_correlation: each {"value", "error"}
     completeness    list of {"by", "cell", "n", "fpr_0.001", "fpr_0.01", "top_<k>"}, the criteria each {"value", "error"};
                     "by" is all, class, strength, snr, z, or class and strength
     false_positives list of {"snr", "z", "n", "rate", "error"}: share of p_value < 0.01 among spectra without a plant
@@ -72,7 +72,7 @@ def _ranking(boot: Bootstrap, tops: Sequence[int]) -> dict[str, Any]:
         for name, members in (("precision_at", judged.is_anomaly), ("artefacts_in", judged.is_artefact)):
             share = boot.measure(lambda ranking, w, m=members, k=k: ranking.share_of_first(w, m, k))  # type: ignore[misc]
             found[f"{name}_{k}"] = as_json(share)
-    found["snr_correlation"] = _number(snr_correlation(judged))
+    found["snr_correlation"] = as_json(snr_correlation(boot))
     return found
 
 

@@ -19,6 +19,8 @@ FLAGGED_BEHIND = 1e6
 FPRS = (0.001, 0.01)
 """False-positive rates at which completeness is told."""
 JEFFREYS = 0.5
+CORRELATION_DRAWS = 51
+"""Bootstrap draws for a rank correlation, which sorts the list in each, and the figure itself."""
 
 
 @dataclass(frozen=True)
@@ -177,20 +179,19 @@ class Bootstrap:
         Criteria are ``fpr_0.001``, ``fpr_0.01`` and ``top_<k>``.
         """
         names = list(cells)
-        masks = (
-            np.stack([cells[name] for name in names]).astype(np.float64) if names else np.empty((0, len(self.judged)))
-        )
+        # a list of a million spectra holds some hundred plants: only their columns count
+        wanted = np.flatnonzero(np.any(list(cells.values()), axis=0)) if names else np.empty(0, int)
+        masks = np.array([cells[name][wanted] for name in names], np.float64).reshape(len(names), len(wanted))
         shares: dict[str, list[np.ndarray]] = {}
         for count in self.counts:
             weight = self.judged.weight * count
             found = {f"fpr_{fpr:g}": self.ranking.found_at_fpr(weight, fpr) for fpr in FPRS}
             found |= {f"top_{k}": self.ranking.found_in_first(count, k) for k in tops}
-            total = masks @ weight
+            total = masks @ weight[wanted]
             for key, which in found.items():
-                hits = np.full(len(names), np.nan) if which is None else masks @ (weight * which)
-                shares.setdefault(key, []).append(
-                    np.divide(hits, total, out=np.full(len(names), np.nan), where=total > 0)
-                )
+                unknown = np.full(len(names), np.nan)
+                hits = unknown if which is None else masks @ (weight * which)[wanted]
+                shares.setdefault(key, []).append(np.divide(hits, total, out=unknown.copy(), where=total > 0))
         columns = {key: np.stack(values) for key, values in shares.items()}
         sizes = masks.sum(axis=1)
         return {
@@ -207,11 +208,17 @@ class Bootstrap:
         return _share(np.array(values), int(members.sum()))
 
 
-def snr_correlation(judged: Judged) -> float:
+def snr_correlation(boot: Bootstrap) -> Measure:
     """Return the rank correlation of the score with S/N over the user's list."""
-    score, snr = judged.score[judged.in_list], judged.snr[judged.in_list]
-    varies = len(score) > 2 and np.ptp(score) > 0 and np.ptp(snr) > 0
-    return rank_correlation(score, snr) if varies else float("nan")
+    judged = boot.judged
+    listed = np.flatnonzero(judged.in_list)
+    values = []
+    for count in boot.counts[:CORRELATION_DRAWS]:
+        rows = np.repeat(listed, count[listed].astype(int))
+        score, snr = judged.score[rows], judged.snr[rows]
+        varies = len(rows) > 2 and np.ptp(score) > 0 and np.ptp(snr) > 0
+        values.append(rank_correlation(score, snr) if varies else float("nan"))
+    return _measure(values)
 
 
 def _measure(values: Sequence[float]) -> Measure:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qad.evaluation.figures import bands, document
-from qad.evaluation.judged import Bootstrap, Judged, Ranking, ranking_score
-from qad.evaluation.metrics import auroc, average_precision, precision_at, recall_at_fpr
+from qad.evaluation.judged import Bootstrap, Judged, Ranking, ranking_score, snr_correlation
+from qad.evaluation.metrics import auroc, average_precision, precision_at, rank_correlation, recall_at_fpr
 
 
 def judged(
@@ -106,6 +106,16 @@ def test_errors_cover_the_truth_as_often_as_they_say() -> None:
         values.append(measure.value)
     assert inside >= 0.86 * 80  # 95 % is nominal, and 80 trials scatter by 2.4 %
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.3)
+
+
+def test_the_rank_correlation_with_snr_is_that_of_the_list() -> None:
+    rng = np.random.default_rng(2)
+    rows = judged(rng.normal(size=400), np.arange(400) < 40)
+    snr = rows.score + rng.normal(size=400)
+    rows = Judged(**{**vars_of(rows), "snr": snr, "in_list": np.arange(400) >= 40})
+    measure = snr_correlation(Bootstrap(rows, 60))
+    assert measure.value == pytest.approx(rank_correlation(rows.score[40:], snr[40:]))
+    assert 0.015 < measure.error < 0.06  # about (1 - rho^2) / sqrt(n)
 
 
 def test_a_share_of_none_or_all_has_an_error_too() -> None:
