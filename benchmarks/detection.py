@@ -93,7 +93,7 @@ def _arguments() -> argparse.Namespace:
 def _compare(options: argparse.Namespace, root: Path, truth: Path, started: float) -> None:
     from detecting.compare import compare, markdown
 
-    for arch in ("rest-frame", "mlp"):
+    for arch in ARCHITECTURES:
         qad.train(root=root, name=arch, arch=arch, jobs=options.jobs)
         qad.score(root=root, name=arch, jobs=options.jobs, force=options.rescore)
         _say(started, f"{arch}: trained and scored")

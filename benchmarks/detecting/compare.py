@@ -35,6 +35,8 @@ def compare(root: Path, truth_file: Path, spender: str, spender_seconds: float) 
     scores["qad, score without the artefact rule"] = _column(config, cache, "rest-frame", "score")
     for view in ("local", "latent", "line", "global"):
         scores[f"qad, {view} view"] = -np.log(_column(config, cache, "rest-frame", f"p_{view}"))
+    for name in ("factor", "mlp"):
+        scores[f"qad, with the `{name}` model"] = -_column(config, cache, name, "rank")
     scores |= _both("reduced chi2 of `mlp`", np.log(_column(config, cache, "mlp", "chi2_dof")), snr, z)
     spectra = baselines.RestFrame(cache)
     pca = baselines.WeightedPca(spectra)
