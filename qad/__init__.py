@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     **dict.fromkeys(
-        ("fetch", "extract", "build_grid", "train", "score", "crossmatch", "inspect", "simulate"), "qad.api"
+        ("fetch", "extract", "build_grid", "train", "score", "crossmatch", "inspect", "evaluate", "simulate"), "qad.api"
     ),
     "load_config": "qad.config",
     "Config": "qad.config",

@@ -29,6 +29,7 @@ STAGES = {
     "score": "qad.scoring.stage",
     "crossmatch": "qad.matching.stage",
     "inspect": "qad.inspection.stage",
+    "evaluate": "qad.evaluation.stage",
 }
 """Section and function name of each stage, and the module that holds the function."""
 SHARED_STAGES = ("fetch", "extract", "build_grid", "score", "crossmatch")
@@ -68,6 +69,11 @@ def crossmatch(**options: Any) -> StageResult:
 def inspect(**options: Any) -> StageResult:
     """Return the top candidates, or everything known of some; the keys of ``[inspect]``."""
     return _call("inspect", options)
+
+
+def evaluate(**options: Any) -> StageResult:
+    """Measure how well the scores find planted anomalies; the keys of ``[evaluate]``."""
+    return _call("evaluate", options)
 
 
 def simulate(directory: str | Path, **options: Any) -> StageResult:

@@ -25,6 +25,7 @@ from qad.settings import (
     BuildGrid,
     Cluster,
     Crossmatch,
+    Evaluate,
     Extract,
     Fetch,
     Index,
@@ -60,6 +61,7 @@ class Config:
     score: Score
     crossmatch: Crossmatch
     inspect: Inspect
+    evaluate: Evaluate
     cluster: Cluster
     index: Index
     file: Path | None = None

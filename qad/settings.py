@@ -214,6 +214,28 @@ class Inspect(Section):
     smooth_px: int = Field(7, ge=1, le=501, description="pixels of the running mean in plots")
 
 
+class Evaluate(Section):
+    """How well anomalies are found: what is planted into held-out spectra, and what it stands for."""
+
+    name: str = Field("default", description="model whose scores are evaluated")
+    spectra: int = Field(
+        1000, ge=10, le=1_000_000, description="spectra to plant something into, a fifth of them artefacts"
+    )
+    classes: list[str] = Field([], description="anomaly classes to plant, as `qad simulate` knows them; empty: all")
+    prevalence: float = Field(
+        0.01, gt=0, lt=0.5, description="share of anomalies among spectra, for precision and average precision"
+    )
+    artefact_prevalence: float = Field(
+        0.01, ge=0, lt=0.5, description="the same of artefacts, for their share of the first"
+    )
+    top: list[int] = Field([100, 1000], description="lengths of the list that somebody would look through")
+    truth: str = Field(
+        "",
+        description="truth.parquet of a simulated release, to judge the scores by it instead of planting; empty: the one in extract.source if there is one; none: plant",
+    )
+    seed: int = Field(0, ge=0, description="seed of every random number")
+
+
 class Cluster(Section):
     """The optional Dask cluster that runs extract, build-grid, score and crossmatch."""
 
@@ -246,6 +268,7 @@ SECTIONS: dict[str, type[Section]] = {
     "score": Score,
     "crossmatch": Crossmatch,
     "inspect": Inspect,
+    "evaluate": Evaluate,
     "cluster": Cluster,
     "index": Index,
 }

@@ -36,6 +36,7 @@ def workspace_status(workspace: Workspace) -> list[StageStatus]:
         _tables("score", _below(workspace.scores, "*.parquet"), named=True),
         _tables("crossmatch", _below(workspace.matches, "*.parquet"), named=True),
         _files("inspect", _below(workspace.root / "inspect", "*")),
+        _files("evaluate", _below(workspace.evaluation, "*.json")),
     ]
 
 

@@ -8,6 +8,7 @@
     models/<name>/                                                       train
     scores/<model>.parquet                                               score
     matches/<model>-<catalog>.parquet                                    crossmatch
+    evaluation/<model>.json  evaluation/<model>.png                      evaluate
     inspect/labels.jsonl  inspect/gallery/                               inspect
     log/<time>-<stage>.jsonl  .qad/ (locks, receipts)
 """
@@ -89,6 +90,15 @@ class Workspace:
     def matches_file(self, name: str, catalog: str) -> Path:
         """Return the `matches` table of a model's candidates with a catalogue."""
         return self.matches / f"{safe_name(name, 'model name')}-{safe_name(catalog, 'catalogue name')}.parquet"
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of the evaluations."""
+        return self.root / "evaluation"
+
+    def evaluation_file(self, name: str) -> Path:
+        """Return the figures of a model's evaluation; the plot lies beside it."""
+        return self.evaluation / f"{safe_name(name, 'model name')}.json"
 
     @property
     def labels(self) -> Path:

@@ -31,9 +31,10 @@ MAY_IMPORT = {
     "inspection": SHARED | {"inspection", "models"},
     "index": SHARED | {"index"},
     "simulation": SHARED | {"simulation", "desi"},
-    "evaluation": SHARED | {"evaluation", "simulation", "models"},
+    # plants into extracted spectra and sends them through the stages that the user's own went through
+    "evaluation": SHARED | {"evaluation", "simulation", "models", "desi", "extraction", "gridding", "scoring"},
     "status": SHARED,
-    "api": SHARED | STAGES | {"simulation"},
+    "api": SHARED | STAGES | {"simulation", "evaluation"},
     "cli": SHARED | STAGES | {"cli", "api", "status", "simulation", "evaluation"},
     "__main__": {"cli", "__init__"},
 }
@@ -53,6 +54,7 @@ ONLY_IN = {
     "flax": {"models", "training", "scoring"},
     "numba": {"gridding"},
     "optax": {"training"},
+    "matplotlib": {"evaluation"},
 }
 HEAVY = (
     "numpy",
@@ -67,6 +69,7 @@ HEAVY = (
     "numba",
     "rich",
     "distributed",
+    "matplotlib",
 )
 """Not pydantic: Typer imports it by itself as soon as a command has options."""
 
