@@ -13,7 +13,9 @@ from qad.errors import EXIT_SOME_FAILED
 if TYPE_CHECKING:
     from rich.table import Table
 
-CRITERIA = {"fpr_0.001": "at 0.1 % FPR", "fpr_0.01": "at 1 % FPR"}
+CRITERIA = {"fpr_0.001": "0.1 % FPR", "fpr_0.01": "1 % FPR"}
+NAMES_WIDTH, FIGURE_WIDTH = 25, 13
+"""Columns that the names, with the numbers behind them, and a figure with its error take; on narrower terminals errors go."""
 
 
 def evaluate(
@@ -72,7 +74,11 @@ def show(document: dict[str, Any]) -> None:
     from qad.terminal.console import out_console
 
     console = out_console()
-    for table in (_ranking(document), _completeness(document), _false_positives(document)):
+    for table in (
+        _ranking(document),
+        _completeness(document, console.width),
+        _false_positives(document, console.width),
+    ):
         console.print()
         console.print(table)
     if document["mode"] == "planted":
@@ -83,16 +89,17 @@ def _table(title: str, *columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.show_header = any(columns)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     return table
 
 
-def _figure(figure: dict[str, float | None] | None) -> str:
+def _figure(figure: dict[str, float | None] | None, with_error: bool = True) -> str:
     if not figure or figure["value"] is None:
         return "-"
-    error = "" if figure["error"] is None else f" ± {figure['error']:.2f}"
+    error = f" ± {figure['error']:.2f}" if with_error and figure["error"] is not None else ""
     return f"{figure['value']:.2f}{error}"
 
 
@@ -115,11 +122,13 @@ def _ranking(document: dict[str, Any]) -> Table:
     return table
 
 
-def _completeness(document: dict[str, Any]) -> Table:
+def _completeness(document: dict[str, Any], width: int) -> Table:
     entries = [entry for entry in document["completeness"] if entry["by"] != "class and strength"]
     criteria = [key for key, value in entries[0].items() if isinstance(value, dict)] if entries else []
-    names = [CRITERIA.get(key) or f"in the first {key.removeprefix('top_')}" for key in criteria]
-    table = _table("Completeness: the share of anomalies that is found", "", "n", *names)
+    names = [CRITERIA.get(key) or f"first {key.removeprefix('top_')}" for key in criteria]
+    wide = width >= NAMES_WIDTH + FIGURE_WIDTH * len(criteria)
+    title = "Completeness: the share found at a false-positive rate, or in the first"
+    table = _table(title, "", "n", *names)
     previous = "all"
     for entry in entries:
         if entry["by"] != previous:
@@ -127,21 +136,26 @@ def _completeness(document: dict[str, Any]) -> Table:
             table.add_row(f"by {'S/N' if entry['by'] == 'snr' else entry['by']}")
             previous = entry["by"]
         indent = "" if entry["by"] == "all" else "  "
-        table.add_row(f"{indent}{entry['cell']}", f"{entry['n']:,}", *(_figure(entry[key]) for key in criteria))
+        table.add_row(f"{indent}{entry['cell']}", f"{entry['n']:,}", *(_figure(entry[key], wide) for key in criteria))
     return table
 
 
-def _false_positives(document: dict[str, Any]) -> Table:
+def _false_positives(document: dict[str, Any], width: int) -> Table:
     entries = document["false_positives"]
     rates = {(entry["snr"], entry["z"]): entry for entry in entries}
     snrs, zs = (list(dict.fromkeys(entry[key] for entry in entries)) for key in ("snr", "z"))
-    table = _table("Share of spectra without a plant at p < 0.01, in per cent", "S/N", *(f"z {z}" for z in zs))
+    title = "Share of spectra without a plant at p < 0.01, in per cent"
+    table = _table(title, "S/N", *(f"z {z}" for z in zs))
+    wide = width >= FIGURE_WIDTH * len(zs)
     for snr in snrs:
         found = [rates.get((snr, z)) for z in zs]
-        table.add_row(
-            snr, *("-" if e is None else f"{100 * e['rate']:.1f} ± {100 * (e['error'] or 0):.1f}" for e in found)
-        )
+        per_cent = [e and {"value": 100 * e["rate"], "error": 100 * (e["error"] or 0.0)} for e in found]
+        table.add_row(snr, *("-" if e is None else _rate(e, wide) for e in per_cent))
     return table
+
+
+def _rate(figure: dict[str, float], with_error: bool) -> str:
+    return f"{figure['value']:.1f}" + (f" ± {figure['error']:.1f}" if with_error else "")
 
 
 def register(app: typer.Typer) -> None:

@@ -105,7 +105,7 @@ def _curves(axes: Axes, document: dict[str, Any], by: str, label: str) -> None:
     axes.set_ylabel("completeness")
     axes.grid(alpha=0.3)
     if by == "snr":
-        axes.legend(fontsize=8, loc="lower right", ncols=2)
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
 
 
 def _flatness(axes: Axes, document: dict[str, Any]) -> None:

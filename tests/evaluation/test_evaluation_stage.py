@@ -165,8 +165,8 @@ def test_the_command_prints_tables_or_json_and_one_line_for_an_error(
     assert shown.returncode == 0, shown.stderr
     for text in (
         "Completeness",
-        "at 1 % FPR",
-        "in the first 20",
+        "1 % FPR",
+        "first 20",
         "average precision",
         "felobal",
         "evaluation/default.png",
