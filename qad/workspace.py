@@ -8,6 +8,8 @@
     models/<name>/                                                       train
     scores/<model>.parquet                                               score
     matches/<model>-<catalog>.parquet                                    crossmatch
+    counterparts/<model>.parquet                                         crossmatch: all catalogues, a row a candidate
+    answers/<catalog>/                                                   what services said to crossmatch
     inspect/labels.jsonl  inspect/gallery/                               inspect
     log/<time>-<stage>.jsonl  .qad/ (locks, receipts)
 """
@@ -89,6 +91,14 @@ class Workspace:
     def matches_file(self, name: str, catalog: str) -> Path:
         """Return the `matches` table of a model's candidates with a catalogue."""
         return self.matches / f"{safe_name(name, 'model name')}-{safe_name(catalog, 'catalogue name')}.parquet"
+
+    def counterparts_file(self, name: str) -> Path:
+        """Return the `counterparts` table of a model's candidates."""
+        return self.root / "counterparts" / f"{safe_name(name, 'model name')}.parquet"
+
+    def answers(self, catalog: str) -> Path:
+        """Return the folder of what a service said about a catalogue."""
+        return self.root / "answers" / safe_name(catalog, "catalogue name")
 
     @property
     def labels(self) -> Path:

@@ -245,7 +245,7 @@ def test_error_lines_cannot_steer_a_terminal(sky_field, tmp_path, qad):
 
 
 def test_too_many_pairs_are_refused_before_memory_is_gone(sky_field, tmp_path, monkeypatch):
-    monkeypatch.setattr("qad.matching.report.MAX_PAIRS", 50)
+    monkeypatch.setattr("qad.matching.pairs.MAX_PAIRS", 50)
     pl.DataFrame({"ra": sky_field.catalog_ra, "dec": sky_field.catalog_dec}).write_parquet(tmp_path / "cat.parquet")
     config = load_config(
         overrides={
