@@ -11,6 +11,7 @@ from typing import Literal
 from qad.errors import InputError
 from qad.matching.columns import Block, ColumnError, Layout, Wanted, choose_columns, found_columns
 from qad.matching.fits import fits_sources
+from qad.matching.hats import hats_root, hats_sources, partitions
 from qad.matching.positions import Axis
 from qad.matching.presets import Preset
 from qad.matching.sky import Floats
@@ -106,7 +107,7 @@ def catalog_name(path: Path) -> str:
 
 
 def catalog_files(path: Path) -> list[Path]:
-    """Return the files of a catalogue: itself, or the Parquet files of a folder.
+    """Return the files of a catalogue: itself, or the Parquet files of a folder, of a HATS catalogue its partitions.
 
     Raises
     ------
@@ -118,6 +119,9 @@ def catalog_files(path: Path) -> list[Path]:
             raise InputError(path, "no such file")
         if not path.is_dir() and not path.is_file():
             raise InputError(path, "not a regular file")
+        root = hats_root(path) if path.is_dir() else None
+        if root is not None:
+            return [part.path for part in partitions(root)]
         files = parquet_files(path) if path.is_dir() else [path]
     if not files:
         raise InputError(path, "a folder without Parquet files")
@@ -172,15 +176,16 @@ def _sources(path: Path) -> Iterator[Source]:
     readers: dict[str, Callable[[Path], Iterator[Source]]] = {
         "fits": fits_sources,
         "parquet": parquet_sources,
+        "hats": lambda folder: hats_sources(hats_root(folder) or folder),
         "votable": votable_sources,
         "csv": csv_sources,
     }
     return readers[_format(path)](path)
 
 
-def _format(path: Path) -> Literal["fits", "parquet", "votable", "csv"]:
+def _format(path: Path) -> Literal["fits", "parquet", "hats", "votable", "csv"]:
     if path.is_dir():
-        return "parquet"
+        return "parquet" if hats_root(path) is None else "hats"
     with read_errors(path, ""), open_stream(path) as stream:
         head = stream.read(1024)
     if head.startswith(b"PAR1"):

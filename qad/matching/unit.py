@@ -8,6 +8,8 @@ from typing import Any
 
 from qad.errors import InputError
 from qad.matching.catalogs import catalog_files, open_answers, open_catalog
+from qad.matching.epochs import PAD_ARCSEC
+from qad.matching.hats import hats_root, near, partitions
 from qad.matching.plan import CatalogUnit, Settings, UnitReport, read_candidates
 from qad.matching.service import asked_radius
 from qad.matching.source import read_errors
@@ -30,7 +32,7 @@ def match_unit(unit: CatalogUnit, settings: Settings, advance: Callable[[float],
     """
     if unit.n_questions:
         return UnitReport(True, {"questions": unit.n_questions})
-    files = list(unit.answers) if unit.reference.path is None else catalog_files(unit.reference.path)
+    files = _files(unit, settings)
     inputs = [unit.scores, *files]
     if settings.dry_run and not unit.output.exists():
         return UnitReport(True, {"bytes": sum(file.stat().st_size for file in files)})
@@ -59,6 +61,19 @@ def match_unit(unit: CatalogUnit, settings: Settings, advance: Callable[[float],
     write_table(unit.output, matches.table, MATCHES, provenance)
     write_receipt(unit.receipt, inputs, hashes, counts=matches.counts)
     return UnitReport(True, matches.counts, matches.notes)
+
+
+def _files(unit: CatalogUnit, settings: Settings) -> list[Path]:
+    """Return the files that are read: answers, a file, a folder's; of a HATS catalogue the partitions near the candidates."""
+    path = unit.reference.path
+    if path is None:
+        return list(unit.answers)
+    root = hats_root(path) if path.is_dir() else None
+    if root is None:
+        return catalog_files(path)
+    sky = read_candidates(unit.scores, settings.section["top"])
+    chosen = near(partitions(root), sky["ra"].to_numpy(), sky["dec"].to_numpy(), unit.radius_arcsec + PAD_ARCSEC)
+    return [part.path for part in chosen]
 
 
 def _provenance(unit: CatalogUnit, settings: Settings, files: list[Path], hashes: list[str]) -> Provenance:
