@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from qad.errors import ConfigError
 from qad.matching.catalogs import catalog_name
 from qad.matching.presets import Preset, preset_of
+from qad.matching.surveys import PRESETS
 from qad.workspace import safe_name
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)=(?P<rest>.+)\Z", re.DOTALL)
 _PREFIXED = re.compile(r"(?P<prefix>[A-Za-z0-9_]+):(?P<rest>.+)\Z", re.DOTALL)
-SERVICES = ("xmatch", "tap")
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,20 @@ def parse_reference(text: str, base: Path) -> Reference:
         If it names an unknown catalogue or service, or an empty table.
     """
     path = base / Path(os.path.expandvars(text)).expanduser()
-    remote = _preset_by_service(text, known_only=True)
-    if remote is not None:
-        return remote
-    named = None if _exists(path) else _NAMED.match(text)
+    is_file = _exists(path)
+    name, at, _ = text.partition("@")
+    if name.lower() in PRESETS and not (at and is_file):
+        return _asked(text)
+    if is_file:
+        return Reference(catalog_name(path), "file", path)
+    named, prefixed = _NAMED.match(text), _PREFIXED.match(text)
     if named is not None:
         found = parse_reference(named["rest"], base)
-        return Reference(
-            safe_name(named["name"], "catalogue name"), found.service, found.path, found.table, found.url, found.preset
-        )
-    prefixed = None if _exists(path) else _PREFIXED.match(text)
+        return replace(found, name=safe_name(named["name"], "catalogue name"))
     if prefixed is not None:
         return _prefixed(prefixed["prefix"], prefixed["rest"], base)
-    if "@" in text and "/" not in text and not _exists(path):
-        remote = _preset_by_service(text, known_only=False)
-        if remote is not None:
-            return remote
+    if at and "/" not in text and "." not in text:
+        return _asked(text)
     return Reference(catalog_name(path), "file", path)
 
 
@@ -99,25 +97,18 @@ def _prefixed(prefix: str, rest: str, base: Path) -> Reference:
     return Reference(preset.name, "file", base / Path(os.path.expandvars(rest)).expanduser(), preset=preset.name)
 
 
-def _preset_by_service(text: str, known_only: bool) -> Reference | None:
-    """Return the reference that ``PRESET`` or ``PRESET@SERVICE`` is; with `known_only`, None for what is none."""
-    from qad.matching.surveys import PRESETS
-
+def _asked(text: str) -> Reference:
+    """Return the reference that ``PRESET`` or ``PRESET@SERVICE`` is."""
     name, at, service = text.partition("@")
-    if name.lower() not in PRESETS:
-        if known_only:
-            return None
-        preset_of(name)
-    preset = PRESETS[name.lower()]
-    if not at:
-        service = preset.service
-    if service not in SERVICES:
-        raise ConfigError(f"{text}: no service {service!r}; there are {' and '.join(SERVICES)}")
-    if service == "xmatch":
-        if not preset.vizier:
-            raise ConfigError(f"{text}: VizieR does not have {preset.name}; use {preset.name}@tap")
-        return Reference(preset.name, "xmatch", table=preset.vizier, preset=preset.name)
-    return Reference(preset.name, "tap", table=preset.table, url=preset.tap_url, preset=preset.name)
+    preset = preset_of(name)
+    service = service if at else preset.service
+    if service == "tap":
+        return Reference(preset.name, "tap", table=preset.table, url=preset.tap_url, preset=preset.name)
+    if service != "xmatch":
+        raise ConfigError(f"{text}: no service {service!r}; there are xmatch and tap")
+    if not preset.vizier:
+        raise ConfigError(f"{text}: VizieR does not have {preset.name}; use {preset.name}@tap")
+    return Reference(preset.name, "xmatch", table=preset.vizier, preset=preset.name)
 
 
 def reference_preset(reference: Reference) -> Preset | None:

@@ -68,7 +68,8 @@ def _files(unit: CatalogUnit, settings: Settings) -> list[Path]:
     path = unit.reference.path
     if path is None:
         return list(unit.answers)
-    root = hats_root(path) if path.is_dir() else None
+    with read_errors(path, ""):
+        root = hats_root(path) if path.is_dir() else None
     if root is None:
         return catalog_files(path)
     sky = read_candidates(unit.scores, settings.section["top"])
