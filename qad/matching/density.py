@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qad.matching.positions import valid_positions
 from qad.matching.sky import ARCSEC_PER_DEG, Floats, Integers, SkyIndex
 
 FINEST = 9
@@ -194,6 +195,8 @@ class AnnulusCounts:
     def __init__(self, ra: Floats, dec: Floats, radius_arcsec: float, outer_arcsec: float) -> None:
         self.grid = Grid(FINEST)
         self._radius, self._outer = radius_arcsec, outer_arcsec
+        rows, _, _ = valid_positions(ra, dec)
+        ra, dec = ra[rows], dec[rows]
         self._index = SkyIndex(ra, dec, outer_arcsec)
         self._seen = np.zeros(len(ra), np.int64)
         self._others = np.zeros(len(ra), np.int64)
@@ -209,7 +212,7 @@ class AnnulusCounts:
             np.add.at(self._others, found.left[nearest[found.right] > self._radius], 1)
 
     def density(self, matched: tuple[Floats, Floats], ra: Floats, dec: Floats, radius_arcsec: float) -> Floats:
-        """Return the density at positions, which are those of the candidates; see :class:`Counter`."""
+        """Return the density at positions, which are those of the candidates that have one; see :class:`Counter`."""
         cells = self.grid.cell(ra, dec)
         ring = np.pi * (self._outer**2 - self._radius**2) / SQUARE_ARCSEC
         seen, others, area = (

@@ -124,3 +124,21 @@ def test_a_catalogue_of_matches_alone_says_nothing_of_chance(tmp_path):
     table = matched(tmp_path, *sky, sky, 1.0)
     assert table["chance_p"].null_count() == 2
     assert table["best"].all()
+
+
+def test_a_candidate_without_a_position_has_no_probability(tmp_path):
+    rng = np.random.default_rng(6)
+    sky = random_sky(rng, 50)
+    sky[0][7] = np.nan
+    ra, dec = random_sky(rng, 300_000)
+    pl.DataFrame({"ra": ra, "dec": dec}).write_parquet(tmp_path / "cat.parquet")
+    catalog = open_catalog(tmp_path / "cat.parquet", Wanted())
+    for counter in (None, AnnulusCounts(*sky, 1.0, 3000.0)):
+        task = Task("cat", 1.0, 2015.5, keep_unmatched=True)
+        table = match_catalog(candidates(*sky), catalog, task, counter=counter).table
+        absent = [
+            rank
+            for rank, value in zip(*(table[name].to_pylist() for name in ("rank", "chance_density")), strict=True)
+            if value is None
+        ]
+        assert absent == [8]
