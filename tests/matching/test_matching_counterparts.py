@@ -145,3 +145,43 @@ def test_matches_of_older_scores_are_left_out(catalogues, tmp_path, scores_at):
     table = pl.read_parquet(run(tmp_path, catalogues[2]).details["counterparts"])
     assert table["known_catalog"].to_list() == ["milliquas", "milliquas"]
     assert table["n_searched"].to_list() == [1, 1]
+
+
+def test_radio_loudness_takes_the_photometry_of_the_spectra(catalogues, tmp_path):
+    from qad.schema import N_WAVE, SPECTRA
+    from qad.storage.parquet import make_table, write_table
+    from qad.storage.provenance import Provenance
+    from qad.workspace import Workspace
+
+    n = 4  # the fifth spectrum is not there
+    given = {
+        "targetid": 39_627_000_000_000_001 + 2 * np.arange(n),
+        "survey": ["main"] * n,
+        "program": ["dark"] * n,
+        "spectype": ["QSO"] * n,
+        "ebv": np.zeros(n, np.float32),
+        "flux": np.zeros((n, N_WAVE), np.float32),
+        "ivar": np.zeros((n, N_WAVE), np.float32),
+        **{f"flux_{band}": np.full(n, 100.0, np.float32) for band in ("g", "r", "z", "w1")},
+        **{f"flux_ivar_{band}": np.full(n, 1.0, np.float32) for band in ("g", "r", "z", "w1")},
+    }
+    numbers = {
+        "healpix": 47,
+        "ra": 0.0,
+        "dec": 0.0,
+        "z": 2.0,
+        "zwarn": 0,
+        "snr": 1.0,
+        "n_good": 1,
+        "coadd_fiberstatus": 0,
+    }
+    needed = [column for column in SPECTRA.columns if not column.nullable and column.name not in given]
+    given |= {column.name: np.full(n, numbers.get(column.name, 0)).astype(column.dtype) for column in needed}
+    path = Workspace(tmp_path / "work").spectra_file("main", "dark", 47)
+    write_table(path, make_table(SPECTRA, given), SPECTRA, Provenance("extract", {}))
+    table = pl.read_parquet(run(tmp_path, *catalogues).details["counterparts"])
+    expected = [flux * (5 / 3 / 1.4) ** -0.5 / 0.3631 for flux in (5.0, 50.0)]
+    assert table["radio_loudness"].null_count() == 3
+    assert table["radio_loudness"].to_list()[2:4] == pytest.approx(expected)
+    assert table["radio_loud"].to_list() == [None, None, True, True, None]
+    assert table["radio_loudness_4400"].null_count() == 3
