@@ -173,4 +173,7 @@ def _table(name: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split())
+    _, caused, cause = text.rpartition("(Caused by ")  # what urllib3 says last is what happened
+    reason = cause.rpartition(": ")[2].removesuffix('"))') if caused else text
+    return reason[:300] or type(error).__name__
