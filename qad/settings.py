@@ -197,7 +197,7 @@ class Crossmatch(Section):
         2015.5,
         ge=1900,
         le=2100,
-        description="epoch of the candidates' positions, Julian year: sources with proper motions are moved there",
+        description="epoch of the candidates' positions, Julian year (DESI's REF_EPOCH): sources with proper motions are moved there",
     )
     top: int = Field(1000, ge=0, description="candidates to match, from rank 1; 0: all")
     ra_column: str = Field("", description="right ascension column, degrees; empty: found by name")
