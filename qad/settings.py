@@ -186,14 +186,38 @@ class Crossmatch(Section):
     """Which catalogues to match the candidates with."""
 
     name: str = Field("default", description="model whose candidates are matched")
-    catalogs: list[str] = Field([], description="catalogue files: FITS, Parquet, CSV or VOTable")
-    radius_arcsec: float = Field(1.5, gt=0, le=3600, description="largest separation, arcsec")
+    catalogs: list[str] = Field(
+        [],
+        description="catalogues: files (FITS, Parquet, CSV, VOTable, HATS), known ones (PRESET, PRESET:FILE), vizier:TABLE, tap:URL#TABLE; NAME= before it names it",
+    )
+    radius_arcsec: float = Field(
+        1.5, gt=0, le=3600, description="largest separation, arcsec; known catalogues have their own unless this is set"
+    )
+    epoch: float = Field(
+        2015.5,
+        ge=1900,
+        le=2100,
+        description="epoch of the candidates' positions, Julian year (DESI's REF_EPOCH): sources with proper motions are moved there",
+    )
     top: int = Field(1000, ge=0, description="candidates to match, from rank 1; 0: all")
     ra_column: str = Field("", description="right ascension column, degrees; empty: found by name")
     dec_column: str = Field("", description="declination column, degrees; empty: found by name")
     id_column: str = Field("", description="identifier column; empty: found by name, else the row number")
     columns: list[str] = Field([], description="further columns to carry over, with the prefix cat_")
     keep_unmatched: bool = Field(False, description="write a row for candidates without a match")
+    annulus_arcsec: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="how far around candidates a service is asked, arcsec: the ring beyond the radius measures chance matches",
+    )
+    xmatch_url: str = Field(
+        "http://cdsxmatch.u-strasbg.fr/xmatch/api/v1/sync", description="address of the CDS X-Match service"
+    )
+    tap_url: str = Field("", description="TAP service of the known catalogues; empty: each one's own")
+    chunk: int = Field(5000, ge=1, le=500_000, description="positions in a question to a service")
+    retries: int = Field(5, ge=0, le=100, description="attempts after the first, per question")
+    timeout_s: float = Field(300.0, gt=0, description="seconds to wait for a service's answer")
 
 
 class Inspect(Section):

@@ -48,6 +48,8 @@ ONLY_IN = {
     "botocore": {"fetching"},
     "astropy": {"desi", "matching", "simulation", "inspection"},
     "psycopg": {"index"},
+    "pyvo": {"matching"},
+    "requests": {"matching"},
     "distributed": {"work"},
     "dask": {"work"},
     "jax": {"models", "training", "scoring"},
