@@ -13,6 +13,7 @@ from qad.scoring.classes import CLASSES, LINE_CLASSES, PREFIX, directions, mixtu
 from qad.scoring.combine import NullLaw, combine
 from qad.scoring.conditional import Neighbours, ViewCalibration, position, standardise
 from qad.scoring.linelaw import LineLaw, fit_line_law, one_sided
+from qad.scoring.matcher import ShapeSpread
 from qad.scoring.population import FeaturePopulation, covariates, fit_features
 from qad.scoring.residuals import Scatter
 from qad.scoring.views import (
@@ -86,8 +87,8 @@ class Calibration:
         Of the reference spectra.
     features : tuple of FeaturePopulation
     lines : LineLaw
-    shape_tau2 : ndarray, shape (n_shapes,)
-        Spread of the amplitude of each shape (:class:`qad.scoring.matched.Matcher`).
+    shapes : ShapeSpread
+        Spread of the amplitude of known shapes.
     views : mapping of str to ViewCalibration
     null : NullLaw
         Distribution of the score of normal spectra.
@@ -102,7 +103,7 @@ class Calibration:
     latent: np.ndarray
     features: tuple[FeaturePopulation, ...]
     lines: LineLaw
-    shape_tau2: np.ndarray
+    shapes: ShapeSpread
     views: Mapping[str, ViewCalibration]
     null: NullLaw
     highest: float
@@ -138,7 +139,7 @@ class Calibration:
 
 
 def fit_calibration(
-    reference: Measured, scatters: Sequence[Scatter], meta: Mapping[str, Any], shape_tau2: np.ndarray | None = None
+    reference: Measured, scatters: Sequence[Scatter], meta: Mapping[str, Any], shapes: ShapeSpread | None = None
 ) -> Calibration:
     """Return the calibration on a reference population, which may hold a few per cent of anomalies and artefacts."""
     neighbours = Neighbours(reference.snr, reference.z, int(meta["neighbours"])).of(reference.snr, reference.z)
@@ -178,7 +179,7 @@ def fit_calibration(
         latent,
         features,
         lines,
-        np.zeros(0) if shape_tau2 is None else shape_tau2,
+        shapes or ShapeSpread(np.zeros(0), np.zeros((0, 0))),
         views,
         NullLaw.fit(score[usual]),
         float(score.max()),

@@ -18,6 +18,7 @@ from qad.scoring.calibrate import Calibration
 from qad.scoring.combine import NullLaw
 from qad.scoring.conditional import Tail, TailField, ViewCalibration
 from qad.scoring.linelaw import LineLaw
+from qad.scoring.matcher import ShapeSpread
 from qad.scoring.population import FeaturePopulation
 from qad.scoring.residuals import Scatter
 from qad.storage.atomic import write_bytes
@@ -45,7 +46,8 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "feature_limits": np.stack([item.limits for item in calibration.features]),
         "line_scale": calibration.lines.scale,
         "line_correlation": calibration.lines.correlation,
-        "shape_tau2": calibration.shape_tau2,
+        "shapes_objects": calibration.shapes.objects,
+        "shapes_faults": calibration.shapes.faults,
     }
     for index, scatter in enumerate(calibration.scatters):
         arrays[f"tau2_{index}"] = scatter.tau2
@@ -104,7 +106,7 @@ def _from_arrays(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Calibra
         latent,
         features,
         lines,
-        arrays["shape_tau2"],
+        ShapeSpread(arrays["shapes_objects"], arrays["shapes_faults"]),
         views,
         null,
         highest,

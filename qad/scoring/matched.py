@@ -34,19 +34,6 @@ class Amplitudes:
 
 
 @dataclass(frozen=True)
-class Matcher:
-    """Everything that finds shapes in spectra: the bank, the model's factors on its bins, and what the population does."""
-
-    bank: Bank
-    loading: np.ndarray
-    tau2: np.ndarray
-
-    def find(self, batch: Batch) -> FamilyEvidence:
-        """Return the evidence of every family in a batch whose faults are masked."""
-        return family_evidence(amplitudes(batch, self.bank, self.loading), self.bank, self.tau2)
-
-
-@dataclass(frozen=True)
 class FamilyEvidence:
     """Evidence of each family, nan where no shape is seen, and the shape that shows best with its significance.
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from qad.scoring.evidence import find_faults
 from qad.scoring.geometry import Geometry
-from qad.scoring.matched import Amplitudes, Matcher, amplitudes, fit_spread, rest_loading
+from qad.scoring.matched import Amplitudes
+from qad.scoring.matcher import Matcher, Projector, ShapeSpread, fit_shape_spread
 from qad.scoring.residuals import Batch, Scatter, ScatterSample
-from qad.scoring.shapes import bank
 from qad.scoring.views import Measured, measure
 from qad.storage.atomic import write_bytes
 from qad.storage.flatcache import GridCache, reopen_grid
@@ -106,21 +106,23 @@ def do_part(part: Part, task: Task) -> int:
 
 @dataclass(frozen=True)
 class Spread:
-    """What normal spectra do: the scatter of boxes of each width, and tau^2 of each shape of the bank."""
+    """What normal spectra do: the scatter of boxes of each width, and that of known shapes."""
 
     scatters: tuple[Scatter, ...]
-    shapes: np.ndarray
+    shapes: ShapeSpread
 
 
 def read_population(parts: Sequence[Part], geometry: Geometry, windows_kms: Sequence[float]) -> Spread:
     """Return the spread of the population whose parts are done."""
     sample = ScatterSample(geometry, list(windows_kms))
-    shown = []
+    objects, faults, z = [], [], []
     for part in parts:
         arrays = read_arrays(part.output)
         sample.take([tuple(arrays[f"{kind}_{i}"] for kind in ScatterSample.KINDS) for i in range(len(windows_kms))])
-        shown.append(Amplitudes(arrays["amplitude"], arrays["amplitude_variance"]))
-    return Spread(tuple(sample.fit()), fit_spread(shown))
+        objects.append(Amplitudes(arrays["object"], arrays["object_variance"]))
+        faults.append(Amplitudes(arrays["fault"], arrays["fault_variance"]))
+        z.append(arrays["z"])
+    return Spread(tuple(sample.fit()), fit_shape_spread(objects, faults, np.concatenate(z)))
 
 
 def read_views(parts: Sequence[Part]) -> Measured:
@@ -134,14 +136,15 @@ def write_spread(path: Path, spread: Spread) -> None:
     """Keep the population's spread for the processes that measure."""
     widths = np.array([[scatter.width, scatter.bin_pixels] for scatter in spread.scatters], np.int64)
     tau2 = {f"tau2_{i}": scatter.tau2 for i, scatter in enumerate(spread.scatters)}
-    write_arrays(path, {"widths": widths, "shapes": spread.shapes, **tau2})
+    shapes = {"objects": spread.shapes.objects, "faults": spread.shapes.faults}
+    write_arrays(path, {"widths": widths, **shapes, **tau2})
 
 
 def read_spread(path: Path) -> Spread:
     """Return the spread that :func:`write_spread` kept."""
     arrays = read_arrays(path)
     scatters = [Scatter(int(w), int(b), arrays[f"tau2_{i}"]) for i, (w, b) in enumerate(arrays["widths"])]
-    return Spread(tuple(scatters), arrays["shapes"])
+    return Spread(tuple(scatters), ShapeSpread(arrays["objects"], arrays["faults"]))
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -191,9 +194,7 @@ class _Opened:
         self.model: SpectrumModel = load_model(task.model)
         self.geometry = Geometry.of(self.cache.grid)
         self.reference = reference_rows(self.cache)
-        self.bank = bank(self.geometry)
-        loading = self.model.loading
-        self.loading = rest_loading(loading, self.geometry, self.bank.bin_pixels)
+        self.projector = Projector.of(self.geometry, self.model.loading)
 
     def column(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Return a scalar column of the grid at some rows."""
@@ -219,22 +220,26 @@ def _opened(task: Task) -> _Opened:
 def _population(part: Part, task: Task) -> dict[str, np.ndarray]:
     opened = _opened(task)
     sample = ScatterSample(opened.geometry, list(task.windows_kms))
-    shown = []
-    for batch, _, _ in opened.batches(opened.reference[part.first : part.end], task.batch_size):
+    found = []
+    rows = opened.reference[part.first : part.end]
+    for batch, _, _ in opened.batches(rows, task.batch_size):
         clean = batch.without(find_faults(batch, opened.geometry)[0])
         sample.add(clean)
-        shown.append(amplitudes(clean, opened.bank, opened.loading))
+        found.append(opened.projector.amplitudes(clean))
     taken = sample.taken()
     boxes = {
         f"{kind}_{i}": array for i, scale in enumerate(taken) for kind, array in zip(sample.KINDS, scale, strict=True)
     }
-    amplitude, variance = (np.concatenate([getattr(item, name) for item in shown]) for name in ("value", "variance"))
-    return {**boxes, "amplitude": amplitude, "amplitude_variance": variance}
+    shapes = {}
+    for name, items in zip(("object", "fault"), zip(*found, strict=True), strict=True):
+        shapes[name] = np.concatenate([item.value for item in items])
+        shapes[f"{name}_variance"] = np.concatenate([item.variance for item in items])
+    return {**boxes, **shapes, "z": opened.column("z", rows)}
 
 
 def _views(part: Part, task: Task) -> dict[str, np.ndarray]:
     opened, spread = _opened(task), read_spread(task.spread_file)
-    matcher = Matcher(opened.bank, opened.loading, spread.shapes)
+    matcher = Matcher(opened.projector, spread.shapes)
     rows = np.arange(part.first, part.end)
     measured = Measured.join(
         [

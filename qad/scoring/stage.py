@@ -248,7 +248,7 @@ class _Run:
         """
         path = self.task.spread_file
         if foreign is not None:
-            write_spread(path, Spread(foreign.scatters, foreign.shape_tau2))
+            write_spread(path, Spread(foreign.scatters, foreign.shapes))
         elif not path.is_file():
             parts = plan_parts(self.task, "population", len(reference_rows(self.cache)))
             share = self.options.share

@@ -14,7 +14,9 @@ import numpy as np
 
 from qad.scoring.evidence import CAMERAS, find_faults, gather_evidence
 from qad.scoring.geometry import Geometry
-from qad.scoring.matched import Matcher, nothing_found
+from qad.scoring.instrument import KINDS
+from qad.scoring.matched import nothing_found
+from qad.scoring.matcher import Matcher
 from qad.scoring.population import FeaturePopulation, covariates, mahalanobis2
 from qad.scoring.residuals import (
     Batch,
@@ -121,7 +123,11 @@ def measure(
     clean = batch.without(faults)
     sigma, wave, mean_square = _strongest_boxes(clean, geometry, scatters)
     widths = measure_widths(clean, geometry)
-    shown = matcher.find(clean) if matcher else nothing_found(len(batch.flux), len(FAMILIES))
+    n = len(batch.flux)
+    shown, fault = matcher.find(clean, z) if matcher else (nothing_found(n, len(FAMILIES)), np.zeros((n, len(KINDS))))
+    strongest = np.abs(sigma[:, local_scales([geometry.kms(scatter.width) for scatter in scatters])]).max(axis=1)
+    # a fault must explain more than any feature, or any known kind of object, does
+    strongest = np.maximum(strongest, np.abs(shown.sigma).max(axis=1))
     return Measured(
         np.asarray(z, float),
         np.asarray(snr, float),
@@ -135,7 +141,7 @@ def measure(
         n_good,
         widths.value.astype(np.float32),
         widths.error.astype(np.float32),
-        gather_evidence(batch, geometry, scatters, spike).astype(np.float32),
+        gather_evidence(batch, geometry, scatters, spike, fault, strongest).astype(np.float32),
         _is_camera_missing(batch, geometry),
         shown.evidence,
         shown.best,
