@@ -17,8 +17,8 @@ from qad.scoring.geometry import REST_MIN, Geometry
 from qad.scoring.residuals import Batch, fit_tau2, robust_weight
 from qad.scoring.shapes import SIGNED, Bank
 
-MIN_SEEN = 0.35
-"""Least share of a shape's square that must lie on good pixels."""
+MIN_SEEN = 0.1
+"""Least share of a shape's square that must lie on good pixels: of a trough in C IV, Si IV and N V, C IV alone."""
 MAX_HALF_SQUARE = 80.0
 """Half squares count up to this: beyond it exp overflows, and nothing is less likely by chance."""
 FIRST_RIDGE = 1e-3
