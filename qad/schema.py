@@ -211,7 +211,7 @@ SCORES = Table(
         Column("latent", "float32[n_latent]", "", "latent position"),
     ),
     ("rank",),
-    open_prefixes=("view_", "p_"),
+    open_prefixes=("view_", "p_", "rank_"),
 )
 
 MATCHES = Table(

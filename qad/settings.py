@@ -173,7 +173,7 @@ class Score(Section):
     )
     neighbours: int = Field(200, ge=20, description="spectra of like S/N and redshift that calibrate each one")
     weights: dict[str, float] = Field(
-        {"local": 1.0, "latent": 0.5, "line": 1.0}, description="weight of each view in the score"
+        {"local": 1.0, "latent": 0.5, "line": 1.0, "class": 1.0}, description="weight of each view in the score"
     )
     artefact_threshold: float = Field(
         0.5, ge=0, le=1, description="artefact probability above which a spectrum ranks below real candidates"
