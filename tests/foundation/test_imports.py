@@ -43,6 +43,9 @@ PROMISED_NAMES = {("models", "training"), ("__init__", "api")}
 ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "terminal", "inspection"},
+    "textual": {"inspection"},
+    "matplotlib": {"inspection"},
+    "PIL": {"inspection"},
     "boto3": {"fetching"},
     "botocore": {"fetching"},
     "astropy": {"desi", "matching", "simulation", "inspection"},
@@ -66,6 +69,9 @@ HEAVY = (
     "scipy",
     "numba",
     "rich",
+    "textual",
+    "matplotlib",
+    "PIL",
     "distributed",
 )
 """Not pydantic: Typer imports it by itself as soon as a command has options."""
