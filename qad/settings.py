@@ -236,6 +236,20 @@ class Inspect(Section):
     sort: str = Field("rank", description="column that orders the rows; a leading - sorts downwards")
     targetid: list[int] = Field([], description="only these targets; empty: the first rows of the order")
     smooth_px: int = Field(7, ge=1, le=501, description="pixels of the running mean in plots")
+    frame: Literal["rest", "observed"] = Field(
+        "rest", description="wavelengths of the lower axis and of zoom; the other ones stand above"
+    )
+    zoom: str = Field(
+        "", description="stretch of wavelength in plots, Å: 1450:1620; empty: all, and the driving region beside it"
+    )
+    layers: list[Literal["raw", "error", "model", "lines", "residual", "zoom"]] = Field(
+        ["raw", "error", "model", "lines", "residual", "zoom"],
+        description="what plots show beside the running mean; zoom: the driving region in a second panel",
+    )
+    graphics: Literal["auto", "text", "kitty", "iterm2", "sixel"] = Field(
+        "auto", description="how the terminal is drawn on; auto: as the terminal answers"
+    )
+    background: Literal["auto", "dark", "light"] = Field("auto", description="of the terminal, and of pictures")
 
 
 class Evaluate(Section):

@@ -44,6 +44,9 @@ PROMISED_NAMES = {("models", "training"), ("__init__", "api")}
 ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "terminal", "inspection"},
+    "textual": {"inspection"},
+    "matplotlib": {"inspection"},
+    "PIL": {"inspection"},
     "boto3": {"fetching"},
     "botocore": {"fetching"},
     "astropy": {"desi", "matching", "simulation", "inspection"},
@@ -70,6 +73,9 @@ HEAVY = (
     "scipy",
     "numba",
     "rich",
+    "textual",
+    "matplotlib",
+    "PIL",
     "distributed",
     "matplotlib",
 )
