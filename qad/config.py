@@ -30,7 +30,9 @@ from qad.settings import (
     Fetch,
     Index,
     Inspect,
+    Measure,
     Paths,
+    Publish,
     Score,
     Section,
     Train,
@@ -59,9 +61,11 @@ class Config:
     build_grid: BuildGrid
     train: Train
     score: Score
+    measure: Measure
     crossmatch: Crossmatch
     inspect: Inspect
     evaluate: Evaluate
+    publish: Publish
     cluster: Cluster
     index: Index
     file: Path | None = None

@@ -281,6 +281,109 @@ COUNTERPARTS = Table(
 )
 """What the catalogues that crossmatch knows say of a candidate together: one row each."""
 
+
+LINE_FLUX_UNIT = "1e-17 erg s-1 cm-2"
+MEASURED_LINES: tuple[tuple[str, str, bool], ...] = (
+    ("lya", "Ly alpha 1216, from its red half", True),
+    ("nv", "N V 1240", True),
+    ("siiv_oiv", "Si IV 1397 + O IV] 1402", True),
+    ("oi1304", "O I 1304", True),
+    ("cii1335", "C II 1335", False),
+    ("civ", "C IV 1549", True),
+    ("heii1640", "He II 1640", True),
+    ("oiii1663", "O III] 1663", True),
+    ("niv1486", "N IV] 1486", False),
+    ("ciii", "C III] 1909", True),
+    ("aliii", "Al III 1857", True),
+    ("siiii", "Si III] 1892", False),
+    ("niii1750", "N III] 1750", False),
+    ("mgii", "Mg II 2799", True),
+    ("nev3426", "[Ne V] 3427", True),
+    ("oii", "[O II] 3727, 3730", True),
+    ("neiii3869", "[Ne III] 3870", True),
+    ("hdelta", "H delta, broad", True),
+    ("hgamma", "H gamma, broad", True),
+    ("oiii4364", "[O III] 4364", True),
+    ("hbeta", "H beta, broad", True),
+    ("oiii5008", "[O III] 5008", True),
+    ("hbeta_narrow", "H beta, narrow", False),
+    ("heii4687", "He II 4687", True),
+    ("hei5877", "He I 5877", True),
+    ("halpha", "H alpha, broad", True),
+    ("halpha_narrow", "H alpha, narrow", True),
+    ("nii6585", "[N II] 6585", False),
+    ("sii6718", "[S II] 6718", False),
+    ("sii6733", "[S II] 6733", False),
+    ("oi6302", "[O I] 6302", False),
+)
+"""Lines that `measure` fits: name in columns, name for people, and whether it has a width and shift of its own."""
+LINE_COMPLEXES = (
+    *("lya", "siiv", "civ", "ciii", "mgii", "nev", "oii", "neiii", "hdelta", "hgamma", "hbeta", "hei", "halpha"),
+)
+"""Names of the groups of lines that are fitted together."""
+
+
+def _line_columns(name: str, text: str, has_shape: bool) -> list[Column]:
+    quantities = [
+        ("flux", LINE_FLUX_UNIT, "observed flux, corrected for Galactic dust"),
+        ("ew", "Angstrom", "rest equivalent width over all that is smooth, positive in emission"),
+        *([("fwhm", "km s-1", "full width at half maximum, intrinsic")] if has_shape else []),
+        *([("shift", "km s-1", "half-flux velocity from z, negative towards us")] if has_shape else []),
+    ]
+    found = []
+    for quantity, unit, what in quantities:
+        found += [
+            Column(f"{name}_{quantity}", "float32", unit, f"{text}: {what}", True),
+            Column(f"{name}_{quantity}_err", "float32", unit, f"{text}: error of {name}_{quantity}", True),
+        ]
+    limit = f"{text}: 3 sigma upper limit of {name}_ew where the flux is below 3 sigma"
+    return [*found, Column(f"{name}_ew_limit", "float32", "Angstrom", limit, True)]
+
+
+def _with_error(name: str, unit: str, text: str) -> list[Column]:
+    return [
+        Column(name, "float32", unit, text, True),
+        Column(f"{name}_err", "float32", unit, f"error of {name}", True),
+    ]
+
+
+MEASURES = Table(
+    "measures",
+    1,
+    (
+        Column("rank", "int64", "", "rank of the candidate"),
+        *_KEY,
+        *_with_error("slope_uv", "", "exponent of F_lambda below 5000 Å"),
+        *_with_error("slope_opt", "", "exponent of F_lambda above 5000 Å"),
+        *_with_error("slope_break", "", "slope_opt less slope_uv"),
+        *(
+            column
+            for wave in (1450, 3000, 5100)
+            for column in (
+                *_with_error(f"flux_{wave}", FLUX_UNIT, f"continuum F_lambda at rest {wave} Å, as observed"),
+                *_with_error(f"loglum_{wave}", "dex(erg s-1)", f"log10 of lambda L_lambda at rest {wave} Å"),
+            )
+        ),
+        *_with_error("ai_civ", "km s-1", "absorption index of C IV"),
+        *_with_error("bi_civ", "km s-1", "balnicity index of C IV"),
+        Column("bal_vmin", "float32", "km s-1", "where C IV absorption begins, negative: outflow", True),
+        Column("bal_vmax", "float32", "km s-1", "where C IV absorption ends", True),
+        Column("z_alt", "float64", "", "best other redshift at which a strong line would be another one", True),
+        Column("z_alt_dchi2", "float32", "", "chi2 at z less chi2 at z_alt; positive: z_alt fits better", True),
+        Column("z_alt_lines", "string", "", "which line would be which", True),
+        Column("redrock_chi2_dof", "float32", "", "chi2 over pixels less coefficients, of redrock's fit", True),
+        Column("redrock_deltachi2", "float32", "", "chi2 of redrock's second best fit less that of the best", True),
+        Column("redrock_template", "string", "", "template of redrock's fit", True),
+        *(column for line in MEASURED_LINES for column in _line_columns(*line)),
+        *(
+            Column(f"{name}_fit_chi2", "float32", "", f"reduced chi2 of the fit of the {name} complex", True)
+            for name in LINE_COMPLEXES
+        ),
+    ),
+    ("rank",),
+)
+"""Lines, continuum, absorption and other redshifts; null: not covered, or not measurable."""
+
 TRUTH = Table(
     "truth",
     1,
@@ -299,4 +402,6 @@ TRUTH = Table(
     ("targetid",),
 )
 
-TABLES: dict[str, Table] = {table.name: table for table in (SPECTRA, GRID, SCORES, MATCHES, COUNTERPARTS, TRUTH)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (SPECTRA, GRID, SCORES, MATCHES, COUNTERPARTS, MEASURES, TRUTH)
+}

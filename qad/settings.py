@@ -182,6 +182,17 @@ class Score(Section):
     batch_size: int = Field(512, ge=1, description="spectra in a step")
 
 
+class Measure(Section):
+    """What is measured on the spectra of candidates."""
+
+    name: str = Field("default", description="model whose candidates are measured")
+    top: int = Field(1000, ge=0, description="candidates to measure, from rank 1; 0: all")
+    templates: str = Field(
+        "",
+        description="folder of redrock-templates (rrtemplate-QSO-*.fits) for other redshifts and drawings; empty: a composite made here",
+    )
+
+
 class Crossmatch(Section):
     """Which catalogues to match the candidates with."""
 
@@ -274,6 +285,19 @@ class Evaluate(Section):
     seed: int = Field(0, ge=0, description="seed of every random number")
 
 
+class Publish(Section):
+    """What a catalogue for publication holds."""
+
+    name: str = Field("default", description="model whose candidates are published")
+    top: int = Field(500, ge=0, description="candidates, from rank 1; 0: all that are left")
+    where: str = Field("", description="only rows for which this SQL expression holds, e.g. z > 2 and snr > 3")
+    labels: list[str] = Field([], description="only candidates with one of these labels; empty: labelled or not")
+    artefact_max: float = Field(0.5, ge=0, le=1, description="highest artefact probability of a published candidate")
+    title: str = Field("Anomalous quasars in DESI", description="title of the catalogue")
+    authors: list[str] = Field([], description="authors, Family, Given; empty: to be filled in")
+    version: str = Field("1.0", description="version of the catalogue")
+
+
 class Cluster(Section):
     """The optional Dask cluster that runs extract, build-grid, score and crossmatch."""
 
@@ -304,9 +328,11 @@ SECTIONS: dict[str, type[Section]] = {
     "build_grid": BuildGrid,
     "train": Train,
     "score": Score,
+    "measure": Measure,
     "crossmatch": Crossmatch,
     "inspect": Inspect,
     "evaluate": Evaluate,
+    "publish": Publish,
     "cluster": Cluster,
     "index": Index,
 }

@@ -7,6 +7,7 @@
     grid/grid-00017-of-00128.parquet  grid/grid.json  grid/cache/        build-grid
     models/<name>/                                                       train
     scores/<model>.parquet                                               score
+    measures/<model>.parquet                                             measure
     matches/<model>-<catalog>.parquet                                    crossmatch
     evaluation/<model>.json  evaluation/<model>.png                      evaluate
     counterparts/<model>.parquet                                         crossmatch: all catalogues, a row a candidate
@@ -83,6 +84,10 @@ class Workspace:
     def scores_file(self, name: str) -> Path:
         """Return the `scores` table of a model."""
         return self.scores / f"{safe_name(name, 'model name')}.parquet"
+
+    def measures_file(self, name: str) -> Path:
+        """Return the `measures` table of a model's candidates."""
+        return self.root / "measures" / f"{safe_name(name, 'model name')}.parquet"
 
     @property
     def matches(self) -> Path:

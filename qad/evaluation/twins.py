@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qad.lines import LIGHT_SPEED_KMS, LYA
+from qad.profiles import FWHM_PER_SIGMA, add_gaussian
 from qad.simulation.absorption import Absorbers, mean_transmission
-from qad.simulation.profiles import FWHM_PER_SIGMA, add_gaussian
 from qad.simulation.quasars import EmissionLine, Quasar, continuum, draw_quasar, render
 from qad.simulation.sky import WAVE
 

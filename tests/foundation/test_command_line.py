@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PIPELINE = ["fetch", "extract", "build-grid", "train", "score", "crossmatch", "inspect"]
-COMMANDS = [*PIPELINE, "evaluate", "run", "simulate", "index", "status", "config"]
+COMMANDS = [*PIPELINE, "evaluate", "measure", "publish", "run", "simulate", "index", "status", "config"]
 
 
 def qad(*arguments: str, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -103,7 +103,7 @@ def test_status_of_an_empty_and_of_a_damaged_workspace(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert f"unreadable: {damaged}" in done.stdout
     stages = json.loads(qad("status", "--json", cwd=tmp_path).stdout)["stages"]
-    assert [stage["stage"] for stage in stages] == [*PIPELINE, "evaluate"]
+    assert [stage["stage"] for stage in stages] == [*PIPELINE[:5], "measure", *PIPELINE[5:], "evaluate"]
 
 
 RUNTIME = """

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "qad"
-BASE = {"errors", "results", "schema", "config", "settings", "workspace", "lines", "parallel", "__init__"}
+BASE = {
+    *("errors", "results", "schema", "config", "settings", "workspace", "parallel", "__init__"),
+    *("lines", "profiles", "iron", "cosmology"),
+}
 SHARED = BASE | {"storage", "work", "terminal"}
-STAGES = {"fetching", "extraction", "gridding", "training", "scoring", "matching", "inspection", "index"}
+STAGES = {"fetching", "extraction", "gridding", "training", "scoring", "analysis", "matching", "inspection", "index"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "storage": BASE | {"storage"},
@@ -29,13 +32,15 @@ MAY_IMPORT = {
     "training": SHARED | {"training", "models"},
     "scoring": SHARED | {"scoring", "models"},
     "inspection": SHARED | {"inspection", "models"},
+    "analysis": SHARED | {"analysis", "desi"},
+    "publishing": SHARED | {"publishing", "inspection", "analysis"},
     "index": SHARED | {"index"},
     "simulation": SHARED | {"simulation", "desi"},
     # plants into extracted spectra and sends them through the stages that the user's own went through
     "evaluation": SHARED | {"evaluation", "simulation", "models", "desi", "extraction", "gridding", "scoring"},
     "status": SHARED,
-    "api": SHARED | STAGES | {"simulation", "evaluation"},
-    "cli": SHARED | STAGES | {"cli", "api", "status", "simulation", "evaluation"},
+    "api": SHARED | STAGES | {"simulation", "evaluation", "publishing"},
+    "cli": SHARED | STAGES | {"cli", "publishing", "api", "status", "simulation", "evaluation"},
     "__main__": {"cli", "__init__"},
 }
 PROMISED_NAMES = {("models", "training"), ("__init__", "api")}
@@ -45,11 +50,11 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "terminal", "inspection"},
     "textual": {"inspection"},
-    "matplotlib": {"inspection"},
+    "matplotlib": {"inspection", "evaluation", "analysis"},
     "PIL": {"inspection"},
     "boto3": {"fetching"},
     "botocore": {"fetching"},
-    "astropy": {"desi", "matching", "simulation", "inspection"},
+    "astropy": {"desi", "matching", "simulation", "inspection", "publishing"},
     "psycopg": {"index"},
     "pyvo": {"matching"},
     "requests": {"matching"},
@@ -57,9 +62,9 @@ ONLY_IN = {
     "dask": {"work"},
     "jax": {"models", "training", "scoring"},
     "flax": {"models", "training", "scoring"},
-    "numba": {"gridding"},
+    "numba": {"work"},
+    "cdspyreadme": {"publishing"},
     "optax": {"training"},
-    "matplotlib": {"evaluation"},
 }
 HEAVY = (
     "numpy",
@@ -77,7 +82,6 @@ HEAVY = (
     "matplotlib",
     "PIL",
     "distributed",
-    "matplotlib",
 )
 """Not pydantic: Typer imports it by itself as soon as a command has options."""
 
