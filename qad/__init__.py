@@ -17,7 +17,19 @@ __version__ = "0.1.0"
 
 _LAZY = {
     **dict.fromkeys(
-        ("fetch", "extract", "build_grid", "train", "score", "measure", "crossmatch", "inspect", "publish", "simulate"),
+        (
+            "fetch",
+            "extract",
+            "build_grid",
+            "train",
+            "score",
+            "evaluate",
+            "measure",
+            "crossmatch",
+            "inspect",
+            "publish",
+            "simulate",
+        ),
         "qad.api",
     ),
     "load_config": "qad.config",

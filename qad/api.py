@@ -30,6 +30,7 @@ STAGES = {
     "measure": "qad.analysis.stage",
     "crossmatch": "qad.matching.stage",
     "inspect": "qad.inspection.stage",
+    "evaluate": "qad.evaluation.stage",
     "publish": "qad.publishing.stage",
 }
 """Section and function name of each stage, and the module that holds the function."""
@@ -75,6 +76,11 @@ def crossmatch(**options: Any) -> StageResult:
 def inspect(**options: Any) -> StageResult:
     """Return the top candidates, or everything known of some; the keys of ``[inspect]``."""
     return _call("inspect", options)
+
+
+def evaluate(**options: Any) -> StageResult:
+    """Measure how well the scores find planted anomalies; the keys of ``[evaluate]``."""
+    return _call("evaluate", options)
 
 
 def publish(directory: str | Path, **options: Any) -> StageResult:

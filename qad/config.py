@@ -25,6 +25,7 @@ from qad.settings import (
     BuildGrid,
     Cluster,
     Crossmatch,
+    Evaluate,
     Extract,
     Fetch,
     Index,
@@ -63,6 +64,7 @@ class Config:
     measure: Measure
     crossmatch: Crossmatch
     inspect: Inspect
+    evaluate: Evaluate
     publish: Publish
     cluster: Cluster
     index: Index

@@ -211,7 +211,7 @@ SCORES = Table(
         Column("latent", "float32[n_latent]", "", "latent position"),
     ),
     ("rank",),
-    open_prefixes=("view_", "p_"),
+    open_prefixes=("view_", "p_", "rank_"),
 )
 
 MATCHES = Table(
@@ -230,8 +230,57 @@ MATCHES = Table(
         Column("best", "bool", "", "the nearest of the candidate's matches"),
     ),
     ("rank", "sep_arcsec"),
-    open_prefixes=("cat_",),
+    open_prefixes=("cat_", "chance_"),
 )
+
+COUNTERPARTS = Table(
+    "counterparts",
+    1,
+    (
+        Column("rank", "int64", "", "rank of the candidate"),
+        Column("targetid", "int64", "", "DESI TARGETID"),
+        Column("survey", "dictionary", "", "DESI survey"),
+        Column("program", "dictionary", "", "DESI program"),
+        Column("healpix", "int32", "", "HEALPix pixel, nside 64, nested"),
+        Column("n_searched", "int32", "", "catalogues that were searched for it"),
+        Column("n_matched", "int32", "", "catalogues that have it"),
+        Column("matched", "string", "", "their names"),
+        Column("known", "bool", "", "a catalogue of quasars or SIMBAD lists it; null: none was searched", True),
+        Column("known_catalog", "string", "", "the one that says most: SDSS DR16Q, Milliquas, SIMBAD", True),
+        Column("known_id", "string", "", "its name there", True),
+        Column("known_type", "string", "", "its type there", True),
+        Column("known_z", "float64", "", "its redshift there", True),
+        Column("known_chance_p", "float64", "", "probability that this entry is unrelated", True),
+        Column("delta_z", "float64", "", "z - known_z", True),
+        Column("delta_v_kms", "float64", "km s-1", "c (z - known_z) / (1 + known_z)", True),
+        Column("gaia_id", "string", "", "Gaia DR3 source", True),
+        Column("pm_sig", "float64", "", "proper motion in units of its error; above 5: hardly a quasar", True),
+        Column("parallax_sig", "float64", "", "parallax above that of quasars in units of its error", True),
+        Column("wise_catalog", "string", "", "where the mid-infrared colours come from", True),
+        Column("w1_w2", "float64", "mag", "W1 - W2, Vega", True),
+        Column("w1_w2_err", "float64", "mag", "error of w1_w2", True),
+        Column("w2_w3", "float64", "mag", "W2 - W3, Vega (AllWISE)", True),
+        Column("w2_w3_err", "float64", "mag", "error of w2_w3", True),
+        Column("radio_detected", "bool", "", "a radio survey has it; null: none was searched", True),
+        Column("radio_catalog", "string", "", "the one whose flux is given: FIRST, VLASS, LoTSS", True),
+        Column("radio_id", "string", "", "its name there", True),
+        Column("radio_flux", "float64", "mJy", "integrated flux density", True),
+        Column("radio_frequency", "float64", "GHz", "where it was observed", True),
+        Column("radio_chance_p", "float64", "", "probability that this entry is unrelated", True),
+        Column("radio_loudness", "float64", "", "f_nu(5 GHz) / f_nu(2500 Å), rest frame", True),
+        Column("radio_loudness_4400", "float64", "", "f_nu(5 GHz) / f_nu(4400 Å), rest frame", True),
+        Column("radio_loud", "bool", "", "radio_loudness > 10", True),
+        Column("xray_detected", "bool", "", "an X-ray catalogue has it; null: none was searched", True),
+        Column("xray_catalog", "string", "", "the one whose flux is given: Chandra, XMM, eROSITA", True),
+        Column("xray_id", "string", "", "its name there", True),
+        Column("xray_flux", "float64", "erg s-1 cm-2", "flux in xray_band", True),
+        Column("xray_band", "string", "", "energies of xray_flux", True),
+        Column("xray_chance_p", "float64", "", "probability that this entry is unrelated", True),
+    ),
+    ("rank",),
+)
+"""What the catalogues that crossmatch knows say of a candidate together: one row each."""
+
 
 LINE_FLUX_UNIT = "1e-17 erg s-1 cm-2"
 MEASURED_LINES: tuple[tuple[str, str, bool], ...] = (
@@ -353,4 +402,6 @@ TRUTH = Table(
     ("targetid",),
 )
 
-TABLES: dict[str, Table] = {table.name: table for table in (SPECTRA, GRID, SCORES, MATCHES, MEASURES, TRUTH)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (SPECTRA, GRID, SCORES, MATCHES, COUNTERPARTS, MEASURES, TRUTH)
+}

@@ -173,7 +173,7 @@ class Score(Section):
     )
     neighbours: int = Field(200, ge=20, description="spectra of like S/N and redshift that calibrate each one")
     weights: dict[str, float] = Field(
-        {"local": 1.0, "latent": 0.5, "line": 1.0}, description="weight of each view in the score"
+        {"local": 1.0, "latent": 0.5, "line": 1.0, "class": 1.0}, description="weight of each view in the score"
     )
     artefact_threshold: float = Field(
         0.5, ge=0, le=1, description="artefact probability above which a spectrum ranks below real candidates"
@@ -197,14 +197,38 @@ class Crossmatch(Section):
     """Which catalogues to match the candidates with."""
 
     name: str = Field("default", description="model whose candidates are matched")
-    catalogs: list[str] = Field([], description="catalogue files: FITS, Parquet, CSV or VOTable")
-    radius_arcsec: float = Field(1.5, gt=0, le=3600, description="largest separation, arcsec")
+    catalogs: list[str] = Field(
+        [],
+        description="catalogues: files (FITS, Parquet, CSV, VOTable, HATS), known ones (PRESET, PRESET:FILE), vizier:TABLE, tap:URL#TABLE; NAME= before it names it",
+    )
+    radius_arcsec: float = Field(
+        1.5, gt=0, le=3600, description="largest separation, arcsec; known catalogues have their own unless this is set"
+    )
+    epoch: float = Field(
+        2015.5,
+        ge=1900,
+        le=2100,
+        description="epoch of the candidates' positions, Julian year (DESI's REF_EPOCH): sources with proper motions are moved there",
+    )
     top: int = Field(1000, ge=0, description="candidates to match, from rank 1; 0: all")
     ra_column: str = Field("", description="right ascension column, degrees; empty: found by name")
     dec_column: str = Field("", description="declination column, degrees; empty: found by name")
     id_column: str = Field("", description="identifier column; empty: found by name, else the row number")
     columns: list[str] = Field([], description="further columns to carry over, with the prefix cat_")
     keep_unmatched: bool = Field(False, description="write a row for candidates without a match")
+    annulus_arcsec: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="how far around candidates a service is asked, arcsec: the ring beyond the radius measures chance matches",
+    )
+    xmatch_url: str = Field(
+        "http://cdsxmatch.u-strasbg.fr/xmatch/api/v1/sync", description="address of the CDS X-Match service"
+    )
+    tap_url: str = Field("", description="TAP service of the known catalogues; empty: each one's own")
+    chunk: int = Field(5000, ge=1, le=500_000, description="positions in a question to a service")
+    retries: int = Field(5, ge=0, le=100, description="attempts after the first, per question")
+    timeout_s: float = Field(300.0, gt=0, description="seconds to wait for a service's answer")
 
 
 class Inspect(Section):
@@ -223,6 +247,42 @@ class Inspect(Section):
     sort: str = Field("rank", description="column that orders the rows; a leading - sorts downwards")
     targetid: list[int] = Field([], description="only these targets; empty: the first rows of the order")
     smooth_px: int = Field(7, ge=1, le=501, description="pixels of the running mean in plots")
+    frame: Literal["rest", "observed"] = Field(
+        "rest", description="wavelengths of the lower axis and of zoom; the other ones stand above"
+    )
+    zoom: str = Field(
+        "", description="stretch of wavelength in plots, Å: 1450:1620; empty: all, and the driving region beside it"
+    )
+    layers: list[Literal["raw", "error", "model", "lines", "residual", "zoom"]] = Field(
+        ["raw", "error", "model", "lines", "residual", "zoom"],
+        description="what plots show beside the running mean; zoom: the driving region in a second panel",
+    )
+    graphics: Literal["auto", "text", "kitty", "iterm2", "sixel"] = Field(
+        "auto", description="how the terminal is drawn on; auto: as the terminal answers"
+    )
+    background: Literal["auto", "dark", "light"] = Field("auto", description="of the terminal, and of pictures")
+
+
+class Evaluate(Section):
+    """How well anomalies are found: what is planted into held-out spectra, and what it stands for."""
+
+    name: str = Field("default", description="model whose scores are evaluated")
+    spectra: int = Field(
+        1000, ge=10, le=1_000_000, description="spectra to plant something into, a fifth of them artefacts"
+    )
+    classes: list[str] = Field([], description="anomaly classes to plant, as `qad simulate` knows them; empty: all")
+    prevalence: float = Field(
+        0.01, gt=0, lt=0.5, description="share of anomalies among spectra, for precision and average precision"
+    )
+    artefact_prevalence: float = Field(
+        0.01, ge=0, lt=0.5, description="the same of artefacts, for their share of the first"
+    )
+    top: list[int] = Field([100, 1000], description="lengths of the list that somebody would look through")
+    truth: str = Field(
+        "",
+        description="truth.parquet of a simulated release, to judge the scores by it instead of planting; empty: the one in extract.source if there is one; none: plant",
+    )
+    seed: int = Field(0, ge=0, description="seed of every random number")
 
 
 class Publish(Section):
@@ -271,6 +331,7 @@ SECTIONS: dict[str, type[Section]] = {
     "measure": Measure,
     "crossmatch": Crossmatch,
     "inspect": Inspect,
+    "evaluate": Evaluate,
     "publish": Publish,
     "cluster": Cluster,
     "index": Index,

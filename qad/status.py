@@ -37,6 +37,7 @@ def workspace_status(workspace: Workspace) -> list[StageStatus]:
         _tables("measure", _below(workspace.root / "measures", "*.parquet"), named=True),
         _tables("crossmatch", _below(workspace.matches, "*.parquet"), named=True),
         _files("inspect", _below(workspace.root / "inspect", "*")),
+        _files("evaluate", _below(workspace.evaluation, "*.json")),
     ]
 
 

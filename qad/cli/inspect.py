@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,10 @@ def inspect(
     model: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder of that model if it lies outside the work directory.")
     ] = None,
-    top: Annotated[int | None, typer.Option(metavar="N", help="Rows shown (default 20; with --plot 1).")] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Rows shown (default 20; with --plot and --png 1; with --review 1000)."),
+    ] = None,
     where: Where = None,
     sort: Sort = None,
     columns: Annotated[
@@ -32,7 +35,32 @@ def inspect(
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw the spectrum, its reconstruction and the lines in the terminal.")
     ] = False,
-    smooth_px: Annotated[int | None, typer.Option(metavar="N", help="Pixels of the running mean in plots.")] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|DIR", help="Draw the rows as pictures: one FILE.png, or a folder of one each."),
+    ] = None,
+    review: Annotated[
+        bool, typer.Option("--review", help="Look through the rows full-screen and label them by keyboard.")
+    ] = False,
+    smooth_px: Annotated[
+        int | None, typer.Option("--smooth", "--smooth-px", metavar="N", help="Pixels of the running mean in plots.")
+    ] = None,
+    zoom: Annotated[
+        str | None, typer.Option(metavar="LO:HI", help="Plot only this stretch, Å of the lower axis.")
+    ] = None,
+    rest: Annotated[
+        bool | None, typer.Option("--rest/--observed", help="Wavelengths of the lower axis and of --zoom.")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C", help="What plots show: raw, error, model, lines, residual, zoom; '-raw' leaves out."
+        ),
+    ] = None,
+    graphics: Annotated[
+        Literal["auto", "text", "kitty", "iterm2", "sixel"] | None,
+        typer.Option(help="How --plot draws: pictures where the terminal shows them, or text."),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a gallery of the rows that opens in any browser.")
     ] = None,
@@ -50,10 +78,13 @@ def inspect(
             "inspect.targetid": view.parse_targetids(targetid) if targetid else None,
             "inspect.name": name,
             "inspect.model": model,
-            "inspect.top": 1 if top is None and plot and not html else top,
+            "inspect.top": _default_top(plot, png, review, html) if top is None else top,
             "inspect.where": where,
             "inspect.sort": sort,
             "inspect.smooth_px": smooth_px,
+            "inspect.zoom": zoom,
+            "inspect.frame": None if rest is None else "rest" if rest else "observed",
+            "inspect.graphics": graphics,
         }
     )
     if columns == "?":
@@ -61,10 +92,19 @@ def inspect(
         return
     if columns is not None:
         config = view.with_columns(config, columns)
-    wanted = view.Wanted(form, output, plot, html, label, comment or "")
+    if layers is not None:
+        config = view.with_layers(config, layers)
+    wanted = view.Wanted(form, output, plot, html, label, comment or "", png, review)
     result = view.run(config, wanted, silent=run.common.json, quiet=run.common.quiet)
     if run.common.json:
         run.print_json(result.as_json())
+
+
+def _default_top(plot: bool, png: Path | None, review: bool, html: Path | None) -> int | None:
+    """Return how many rows are meant where nobody says: one plot, a session's worth of review, else as configured."""
+    if review:
+        return 1000
+    return 1 if (plot or png) and not html else None
 
 
 def register(app: typer.Typer) -> None:
@@ -73,6 +113,9 @@ def register(app: typer.Typer) -> None:
         "qad inspect",
         "qad inspect 39627612345678901 --plot",
         "qad inspect --where 'z > 2 and snr > 3 and artefact < 0.5' --sort -snr --columns +mag_r,label",
+        "qad inspect 39627612345678901 --plot --observed --zoom 4700:5100",
+        "qad inspect --top 50 --png figures",
+        "qad inspect --review --where 'artefact < 0.5'",
         "qad inspect --top 200 --html gallery",
         "qad inspect --where \"label = 'interesting'\" -o interesting.fits",
         "qad inspect 39627612345678901 --label interesting --comment 'C IV trough at -9000 km/s'",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qad.inspection.canvas import Canvas, Piece
+from qad.inspection.scene import Frame
 from qad.inspection.spectrum import Spectrum
 from qad.inspection.text import greek
 from qad.lines import EMISSION_LINES, Line
@@ -52,12 +53,9 @@ class WaveAxis:
         return np.where((index >= 0) & (index < n_bins), index, -1)
 
 
-def wave_axis(spectrum: Spectrum, columns: int) -> WaveAxis | None:
-    """Return the axis that shows every usable pixel, None if there is none."""
-    good = spectrum.wave[spectrum.ivar > 0]
-    if len(good) < 2:
-        return None
-    return WaveAxis(float(good[0]), float(good[-1]) * (1 + 1e-9), columns)
+def wave_axis(stretch: tuple[float, float], columns: int) -> WaveAxis:
+    """Return the axis that shows an observed stretch (Å), its last pixel included."""
+    return WaveAxis(stretch[0], stretch[1] * (1 + 1e-9), columns)
 
 
 def nice_step(rough: float) -> float:
@@ -72,36 +70,43 @@ def shown_lines(spectrum: Spectrum, axis: WaveAxis) -> list[Line]:
 
 def line_names(spectrum: Spectrum, axis: WaveAxis, size: Size) -> list[list[Piece]]:
     """Return two rows of line names, the strongest lines first in getting room."""
-    canvas = Canvas(size.columns, 2, size.unicode)
+    canvas = Canvas(axis.columns, 2, size.unicode)
     for line in sorted(shown_lines(spectrum, axis), key=lambda line: -line.ew):
         name = greek(line.name) if size.unicode else line.name
         column = axis.column(line.wave * (1 + spectrum.z))
-        left = int(np.clip(column - len(name) // 2, 0, max(0, size.columns - len(name))))
+        left = int(np.clip(column - len(name) // 2, 0, max(0, axis.columns - len(name))))
         for row in (1, 0):
-            cells = range(max(0, left - 1), min(size.columns, left + len(name) + 1))
+            cells = range(max(0, left - 1), min(axis.columns, left + len(name) + 1))
             if all(canvas.is_empty(c, row) for c in cells):
                 canvas.put(left, row, name, "name")
                 break
     return [[("".ljust(MARGIN + 1), ""), *pieces] for pieces in canvas.lines()]
 
 
-def observed_axis(axis: WaveAxis) -> list[list[Piece]]:
+def upper_axis(spectrum: Spectrum, axis: WaveAxis, frame: Frame) -> list[list[Piece]]:
+    """Return numbers and ruler of the frame that is not the plot's own."""
+    name, shift = ("obs Å", 1.0) if frame == "rest" else ("rest Å", 1 + spectrum.z)
+    numbers, ruler = _numbers(axis, shift)
     return [
-        [("obs Å".rjust(MARGIN - 1) + "  ", "dim"), (_numbers(axis, 1.0)[0], "number")],
-        [("".ljust(MARGIN), ""), ("┌" + _numbers(axis, 1.0)[1].translate(str.maketrans("┴", "┬")), "axis")],
+        [(name.rjust(MARGIN - 1) + "  ", "dim"), (numbers, "number")],
+        [("".ljust(MARGIN), ""), ("┌" + ruler.translate(str.maketrans("┴", "┬")), "axis")],
     ]
 
 
-def rest_axis(spectrum: Spectrum, axis: WaveAxis, facts: Mapping[str, Any], size: Size) -> list[list[Piece]]:
-    numbers, ruler = _numbers(axis, 1 + spectrum.z)
-    canvas = Canvas(size.columns, 1, size.unicode)
+def lower_axis(
+    spectrum: Spectrum, axis: WaveAxis, facts: Mapping[str, Any], size: Size, frame: Frame
+) -> list[list[Piece]]:
+    """Return ruler and numbers of the plot's own frame, and the mark of the strongest residual."""
+    name, shift = ("rest Å", 1 + spectrum.z) if frame == "rest" else ("obs Å", 1.0)
+    numbers, ruler = _numbers(axis, shift)
+    canvas = Canvas(axis.columns, 1, size.unicode)
     canvas.put(0, 0, ruler, "axis")
     worst = facts.get("worst_wave_rest")
     if worst is not None and math.isfinite(worst):
-        canvas.put(axis.column(worst * (1 + spectrum.z)), 0, "▲", "worst")
+        canvas.put(axis.column(worst * (1 + facts.get("z", spectrum.z))), 0, "▲", "worst")
     return [
         [("".ljust(MARGIN), ""), ("└", "axis"), *next(canvas.lines())],
-        [("rest Å".rjust(MARGIN - 1) + "  ", "dim"), (numbers, "number")],
+        [(name.rjust(MARGIN - 1) + "  ", "dim"), (numbers, "number")],
     ]
 
 
@@ -125,9 +130,10 @@ def _numbers(axis: WaveAxis, shift: float) -> tuple[str, str]:
     step = nice_step((high - low) / max(2, axis.columns // 11))
     text, ruler = [" "] * axis.columns, ["─"] * axis.columns
     value = math.ceil(low / step) * step
+    decimals = max(0, -math.floor(math.log10(step)))
     while value < high:
         column = axis.column(value * shift)
-        label = f"{value:.0f}"
+        label = f"{value:.{decimals}f}"
         left = min(max(0, column - len(label) // 2), axis.columns - len(label))
         if 0 <= column < axis.columns and all(c == " " for c in text[max(0, left - 1) : left + len(label)]):
             text[left : left + len(label)] = label

@@ -32,8 +32,9 @@ class Canvas:
         self.across, self.down = (2, 4) if braille else (1, 1)
         self._braille = braille
         self._marks = marks or {}
-        self._dots = np.zeros((rows * self.down, columns * self.across), bool)
-        self._styles: list[list[str]] = [[""] * columns for _ in range(rows)]
+        self._dots = np.zeros((rows * self.down, columns * self.across), np.int16)
+        self._top = np.zeros((rows, columns), np.int16)
+        self._styles: list[str] = [""]
         self._text: dict[tuple[int, int], tuple[str, str]] = {}
 
     @property
@@ -47,10 +48,16 @@ class Canvas:
         return self.rows * self.down
 
     def dot(self, x: int, y: int, style: str) -> None:
-        """Set a dot; outside the canvas nothing happens."""
+        """Set a dot; outside the canvas nothing happens.  In a cell only the dots of the last style are shown."""
         if 0 <= x < self.width and 0 <= y < self.height:
-            self._dots[y, x] = True
-            self._styles[y // self.down][x // self.across] = style
+            number = self._number(style)
+            self._dots[y, x] = number
+            self._top[y // self.down, x // self.across] = number
+
+    def _number(self, style: str) -> int:
+        if style not in self._styles[1:]:
+            self._styles.append(style)
+        return self._styles.index(style, 1)
 
     def column(self, x: int, y0: int, y1: int, style: str) -> None:
         """Set the dots of one column between two heights."""
@@ -78,10 +85,7 @@ class Canvas:
 
     def is_empty(self, column: int, row: int) -> bool:
         """Whether a cell has neither dot nor text."""
-        top, left = row * self.down, column * self.across
-        return (row, column) not in self._text and not self._dots[
-            top : top + self.down, left : left + self.across
-        ].any()
+        return (row, column) not in self._text and not self._top[row, column]
 
     def lines(self) -> Iterator[list[Piece]]:
         """Yield the rows from the top as pieces of (text, style)."""
@@ -96,10 +100,12 @@ class Canvas:
         if (row, column) in self._text:
             return self._text[row, column]
         top, left = row * self.down, column * self.across
-        block = self._dots[top : top + self.down, left : left + self.across]
-        if not block.any():
+        number = int(self._top[row, column])
+        if not number:
             return " ", ""
-        style = self._styles[row][column]
+        # a cell has one colour: dots of what was drawn before would thicken what lies over them
+        block = self._dots[top : top + self.down, left : left + self.across] == number
+        style = self._styles[number]
         if self._braille:
             return chr(_BRAILLE + int(_BITS[block].sum())), style
         return self._marks.get(style, "*"), style

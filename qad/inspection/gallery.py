@@ -1,7 +1,9 @@
-"""A gallery of candidates as one HTML page that needs nothing else: no server, no network, no library.
+"""A gallery of candidates as a folder that needs nothing else: no server, no network, no library.
 
-The page's own script and style are allowed by their hashes (Content-Security-Policy) and nothing else is: data lies in
-inert JSON blocks that a browser never runs, and the script writes it as text only.  It works from ``file://``.
+``index.html`` holds the table; spectra lie in ``data/spectra-*.js`` and sketches in ``data/sketches-*.js``, which the page
+loads as they are looked at: a page from ``file://`` may load scripts, but not read files.  Such a file is one call with one
+JSON text.  The page's own script and style are allowed by their hashes (Content-Security-Policy), and what that script
+itself loads by ``strict-dynamic``; nothing else is.  Text from the data is written as text only.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from qad.errors import ConfigError
 from qad.inspection.bits import SCORE_FLAGS
 from qad.inspection.columns import LABEL_COLUMNS, MAGNITUDES, describe_column
 from qad.inspection.formats import encode, rows_as_json
+from qad.inspection.labels import USUAL_LABELS
 from qad.inspection.layout import header
+from qad.inspection.panels import binned, flux_range
 from qad.inspection.spectrum import Spectrum, SpectrumReader
 from qad.inspection.tables import Tables
 from qad.inspection.text import greek
@@ -38,6 +42,14 @@ LIMIT = 60_000.0
 """Largest stored value relative to the spectrum's scale: float16 ends at 65504."""
 BATCH = 512
 """Spectra read and encoded at once: each pass over the grid's shards costs as much as some spectra, each spectrum 0.1 MB."""
+CHUNK = 8
+"""Spectra of a file: what a look at one of them costs the browser, some tens of kilobytes each."""
+SKETCHES = 256
+"""Sketches of a file; one is 0.4 kB."""
+SKETCH_WIDTH = 110
+"""Points of a sketch."""
+DATA = "data"
+_DATA_FILE = re.compile(r"(spectra|sketches)-[0-9]{5}\.js")
 _FROM_SPECTRA = (
     "zerr",
     "zwarn",
@@ -83,7 +95,7 @@ def write_gallery(
     Returns
     -------
     dict
-        How many candidates, and how many with a spectrum and with a reconstruction.
+        How many candidates, how many with a spectrum and with a reconstruction, and the bytes of the folder.
 
     Raises
     ------
@@ -93,12 +105,13 @@ def write_gallery(
         If the disk is full or not writable.
     """
     check_folder(folder)
-    blocks, counts = _spectra_blocks(tables, frame, progress)
     document = _document(tables, frame, shown, smooth_px)
-    page = _page([_block("data", document), *blocks])
     with atomic_folder(folder) as partial:
-        (partial / PAGE).write_text(page, encoding="utf-8")
+        (partial / DATA).mkdir()
+        counts = _write_spectra(tables, frame, partial / DATA, progress)
+        (partial / PAGE).write_text(_page(_block("data", document)), encoding="utf-8")
         (partial / "candidates.csv").write_bytes(encode(frame, "csv", {}))
+        counts["bytes"] = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     return counts
 
 
@@ -108,7 +121,9 @@ def check_folder(folder: Path) -> None:
         return
     if not folder.is_dir() or (any(folder.iterdir()) and not _is_gallery(folder / PAGE)):
         raise ConfigError(f"--html {folder}: exists and is no gallery of qad; name a new or empty folder")
-    extra = sorted(path.name for path in folder.iterdir() if path.name not in (PAGE, "candidates.csv"))
+    extra = sorted(path.name for path in folder.iterdir() if path.name not in (PAGE, DATA, "candidates.csv"))
+    if (folder / DATA).is_dir():
+        extra += sorted(path.name for path in (folder / DATA).iterdir() if not _DATA_FILE.fullmatch(path.name))
     if extra:
         raise ConfigError(f"--html {folder}: holds {extra[0]}, which is no part of a gallery; name another folder")
 
@@ -120,19 +135,56 @@ def _is_gallery(page: Path) -> bool:
         return MARKER.encode() in handle.read(4096)
 
 
-def _spectra_blocks(tables: Tables, frame: pl.DataFrame, progress: Progress) -> tuple[list[str], dict[str, int]]:
+def _write_spectra(tables: Tables, frame: pl.DataFrame, folder: Path, progress: Progress) -> dict[str, int]:
+    """Write the files of the spectra and sketches; memory holds a batch."""
     reader = SpectrumReader(tables)
     counts = {"candidates": frame.height, "with_spectrum": 0, "with_reconstruction": 0}
     place = {key: i for i, key in enumerate(frame.select("targetid", "survey", "program", "healpix").iter_rows())}
-    blocks: list[str] = []
     progress.start("gallery", frame.height, "candidates")
+    first = 0
     for rows in frame.iter_slices(BATCH):
+        spectra: list[Any] = [None] * rows.height
+        sketches: list[Any] = [None] * rows.height
         for spectrum in reader.read(rows):
             counts["with_spectrum"] += 1
             counts["with_reconstruction"] += spectrum.recon is not None
-            blocks.append(_block(f"s{place[spectrum.key]}", encode_spectrum(spectrum)))
+            at = place[spectrum.key] - first
+            spectra[at], sketches[at] = encode_spectrum(spectrum), sketch(spectrum)
+        _write_chunks(folder, "spectra", first, spectra, CHUNK)
+        _write_chunks(folder, "sketches", first, sketches, SKETCHES)
+        first += rows.height
         progress.advance(rows.height)
-    return blocks, counts
+    return counts
+
+
+def _write_chunks(folder: Path, kind: str, first: int, items: Sequence[Any], size: int) -> None:
+    """Write `items`, of which the first is number `first` of all, in files of `size`; a batch is a multiple of that."""
+    for begin in range(0, len(items), size):
+        number = (first + begin) // size
+        text = json.dumps(items[begin : begin + size], ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        # one text, read by JSON.parse: no part of the data is ever code
+        call = f"qadLoaded({json.dumps(kind)},{number},{json.dumps(text)});\n"
+        (folder / f"{kind}-{number:05d}.js").write_text(call, encoding="ascii")
+
+
+def sketch(spectrum: Spectrum) -> dict[str, str]:
+    """Return the flux, and the reconstruction, as `SKETCH_WIDTH` bytes each in base64: 1 to 255 upwards, 0 for no data."""
+    edges = np.linspace(spectrum.wave[0], spectrum.wave[-1] * (1 + 1e-9), SKETCH_WIDTH + 1)
+    bins = np.searchsorted(edges, spectrum.wave, "right") - 1
+    flux = binned(spectrum.flux, spectrum.ivar, bins, SKETCH_WIDTH)
+    error = 1 / np.sqrt(binned(spectrum.ivar, spectrum.ivar, bins, SKETCH_WIDTH))
+    recon = None if spectrum.recon is None else binned(spectrum.recon, np.ones_like(spectrum.wave), bins, SKETCH_WIDTH)
+    low, high = flux_range(flux, error, recon)
+    return {
+        name: base64.b64encode(_levels(values, low, high)).decode()
+        for name, values in (("flux", flux), ("recon", recon))
+        if values is not None
+    }
+
+
+def _levels(values: np.ndarray, low: float, high: float) -> bytes:
+    scaled = 1 + 254 * np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
+    return np.where(np.isfinite(values), np.round(scaled), 0).astype(np.uint8).tobytes()
 
 
 def encode_spectrum(spectrum: Spectrum) -> dict[str, Any]:
@@ -171,11 +223,18 @@ def _document(tables: Tables, frame: pl.DataFrame, shown: Sequence[str], smooth_
     rows = rows_as_json(frame)
     return {
         "about": f"model {tables.name}, {frame.height:,} of {tables.n_rows:,} scored spectra",
+        "model": tables.name,
+        "labels": list(USUAL_LABELS),
+        "chunk": CHUNK,
+        "sketches": SKETCHES,
         "smooth_px": smooth_px,
         "columns": [_column(frame, name, shown) for name in frame.columns],
         "rows": [list(row.values()) for row in rows],
         "flags": list(SCORE_FLAGS.items()),
-        "lines": [{"name": greek(line.name), "wave": line.wave} for line in sorted(EMISSION_LINES, key=_by_strength)],
+        "lines": [
+            {"name": greek(line.name), "wave": line.wave, "low": line.low, "high": line.high}
+            for line in sorted(EMISSION_LINES, key=_by_strength)
+        ],
     }
 
 
@@ -203,7 +262,7 @@ def _block(identifier: str, document: Mapping[str, Any]) -> str:
     return f'<script type="application/json" id="{identifier}">{safe}</script>'
 
 
-def _page(blocks: Sequence[str]) -> str:
+def _page(data: str) -> str:
     assets = resources.files("qad.inspection").joinpath("assets")
     page, style, script = (
         assets.joinpath(name).read_text(encoding="utf-8") for name in ("gallery.html", "gallery.css", "gallery.js")
@@ -212,7 +271,7 @@ def _page(blocks: Sequence[str]) -> str:
         "@SCRIPT_HASH@": _hash(script),
         "@STYLE_HASH@": _hash(style),
         "@STYLE@": style,
-        "@DATA@": "\n".join(blocks),
+        "@DATA@": data,
         "@SCRIPT@": script,
     }
     # the page is cut before anything is put in: a place name in the data stays text

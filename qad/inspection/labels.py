@@ -7,10 +7,12 @@ readers (:mod:`qad.storage.labels`) and closed off by the next writer.
 from __future__ import annotations
 
 import errno
+import fcntl
 import getpass
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +40,7 @@ def new_labels(targetids: Iterable[int], label: str, comment: str = "", model: s
     if len(comment) > MAX_COMMENT:
         raise ConfigError(f"a comment has at most {MAX_COMMENT} characters")
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    return [Label(targetid, label, comment, _user(), when, model) for targetid in targetids]
+    return [Label(targetid, label, comment, user(), when, model) for targetid in targetids]
 
 
 def append_labels(path: Path, labels: Iterable[Label]) -> None:
@@ -54,6 +56,7 @@ def append_labels(path: Path, labels: Iterable[Label]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            _wait_for_turn(descriptor)
             for label in labels:
                 line = _line(label, after_torn=_is_torn(descriptor))
                 if os.write(descriptor, line) < len(line):
@@ -63,6 +66,13 @@ def append_labels(path: Path, labels: Iterable[Label]) -> None:
             os.close(descriptor)
         if is_new:
             sync(path.parent)
+
+
+def _wait_for_turn(descriptor: int) -> None:
+    """Hold the file until it is closed: O_APPEND alone is no promise over NFS, and nothing rests on the lock elsewhere."""
+    # a file system that knows no locks (ENOLCK, ENOSYS, EOPNOTSUPP) is no reason to stop
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _line(label: Label, after_torn: bool) -> bytes:
@@ -76,7 +86,8 @@ def _is_torn(descriptor: int) -> bool:
     return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
 
-def _user() -> str:
+def user() -> str:
+    """Return who labels: the name of the user of this process."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

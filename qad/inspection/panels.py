@@ -8,12 +8,23 @@ import numpy as np
 
 from qad.inspection.axes import MARGIN, Size, WaveAxis, flux_ticks, shown_lines
 from qad.inspection.canvas import Canvas, Piece
+from qad.inspection.scene import PlotOptions
 from qad.inspection.spectrum import Spectrum, smooth
 from qad.inspection.text import number
 
 MAX_SIGMA = 30.0
 """Largest significance that the axis of the residuals shows."""
-MARKS = {"data": "*", "recon": "o", "line": ":", "zero": "-", "plus": "#", "minus": "=", "strong": "#"}
+MARKS = {
+    "raw": ",",
+    "error": "_",
+    "data": "*",
+    "recon": "o",
+    "line": ":",
+    "zero": "-",
+    "plus": "#",
+    "minus": "=",
+    "strong": "#",
+}
 """The characters of the styles where there is no braille."""
 STRONG_SIGMA = 5.0
 """Residuals from here on are drawn as strong."""
@@ -21,34 +32,55 @@ SURE_SIGMA = 5.0
 """A peak must stand this far out of the noise to widen the flux axis."""
 
 
-def flux_panel(spectrum: Spectrum, axis: WaveAxis, rows: int, size: Size, smooth_px: int) -> list[list[Piece]]:
-    canvas = Canvas(size.columns, rows, size.unicode, MARKS)
+def flux_panel(spectrum: Spectrum, axis: WaveAxis, rows: int, size: Size, options: PlotOptions) -> list[list[Piece]]:
+    """Return the rows of the flux: pixels, error, running mean, reconstruction, and the lines' places."""
+    canvas = Canvas(axis.columns, rows, size.unicode, MARKS)
     bins = axis.bins(spectrum.wave, canvas.width)
-    flux, weight = smooth(spectrum.flux, spectrum.ivar, smooth_px)
-    data = binned(flux, np.where(spectrum.ivar > 0, weight, 0), bins, canvas.width)
-    recon = None if spectrum.recon is None else binned(spectrum.recon, np.ones_like(flux), bins, canvas.width)
-    error = 1 / np.sqrt(binned(weight, np.where(spectrum.ivar > 0, weight, 0), bins, canvas.width))
-    low, high = _flux_range(data, error, recon)
+    flux, weight = smooth(spectrum.flux, spectrum.ivar, options.smooth_px)
+    counted = np.where(spectrum.ivar > 0, weight, 0)
+    data = joined(binned(flux, counted, bins, canvas.width), bins)
+    error = joined(1 / np.sqrt(binned(weight, counted, bins, canvas.width)), bins)
+    recon = None
+    if spectrum.recon is not None and "model" in options.layers:
+        recon = joined(binned(spectrum.recon, np.ones_like(flux), bins, canvas.width), bins)
+    low, high = flux_range(data, error, recon)
 
     def height(values: np.ndarray) -> np.ndarray:
         return (high - values) / (high - low) * (canvas.height - 1)
 
-    for line in shown_lines(spectrum, axis):
-        x = axis.column(line.wave * (1 + spectrum.z)) * canvas.across
-        for y in range(0, canvas.height, canvas.down):
-            canvas.dot(x, y, "line")
+    if "lines" in options.layers:
+        _draw_lines(canvas, spectrum, axis)
     if low < 0 < high:
         zero = round((high - 0) / (high - low) * (canvas.height - 1))
         for x in range(0, canvas.width, 4):
             canvas.dot(x, zero, "zero")
+    if "raw" in options.layers and size.colour and size.unicode:
+        _draw_raw(canvas, spectrum, bins, height(spectrum.flux))
+    if "error" in options.layers and size.colour:
+        canvas.curve(height(error), "error")
     canvas.curve(height(data), "data")
     if recon is not None:
         _draw_recon(canvas, height(recon), size)
     return _framed(canvas, flux_ticks(low, high, canvas), "flux")
 
 
+def _draw_lines(canvas: Canvas, spectrum: Spectrum, axis: WaveAxis) -> None:
+    for line in shown_lines(spectrum, axis):
+        x = axis.column(line.wave * (1 + spectrum.z)) * canvas.across
+        for y in range(0, canvas.height, canvas.down):
+            canvas.dot(x, y, "line")
+
+
+def _draw_raw(canvas: Canvas, spectrum: Spectrum, bins: np.ndarray, height: np.ndarray) -> None:
+    """Draw single pixels as dots; one far outside the panel has none."""
+    inside = (bins >= 0) & (spectrum.ivar > 0) & (height > -1) & (height < canvas.height)
+    for x, y in zip(bins[inside].tolist(), np.round(height[inside]).astype(int).tolist(), strict=True):
+        canvas.dot(x, y, "raw")
+
+
 def residual_panel(spectrum: Spectrum, axis: WaveAxis, rows: int, size: Size) -> list[list[Piece]]:
-    canvas = Canvas(size.columns, rows, size.unicode, MARKS)
+    """Return the rows of the residual's significance, a bar a column."""
+    canvas = Canvas(axis.columns, rows, size.unicode, MARKS)
     sigma = significance(spectrum, axis)
     finite = np.abs(sigma[np.isfinite(sigma)])
     top = float(np.clip(finite.max(initial=0) * 1.05, STRONG_SIGMA, MAX_SIGMA))
@@ -69,13 +101,32 @@ def residual_panel(spectrum: Spectrum, axis: WaveAxis, rows: int, size: Size) ->
     )
 
 
+def joined(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """Fill bins that lie between two neighbouring pixels, where a zoom makes bins narrower than pixels.
+
+    A gap as wide as several pixels is one in the data, and stays.
+    """
+    inside = bins[bins >= 0]
+    if len(inside) < 2:
+        return values
+    spacing = int(np.ceil((inside[-1] - inside[0]) / (len(inside) - 1)))
+    if spacing <= 1:
+        return values
+    known = np.flatnonzero(np.isfinite(values))
+    filled = values.copy()
+    for a, b in zip(known[:-1].tolist(), known[1:].tolist(), strict=True):
+        if 1 < b - a <= spacing + 1:
+            filled[a : b + 1] = np.linspace(values[a], values[b], b - a + 1)
+    return filled
+
+
 def significance(spectrum: Spectrum, axis: WaveAxis) -> np.ndarray:
     """Return in each column how many standard deviations its mean lies off the reconstruction, NaN without data."""
     residual, ivar = spectrum.residual()
     bins = axis.bins(spectrum.wave, axis.columns)
     mean = binned(residual, ivar, bins, axis.columns)
     inside = (bins >= 0) & (ivar > 0)
-    return np.asarray(mean * np.sqrt(np.bincount(bins[inside], ivar[inside], axis.columns)))
+    return joined(np.asarray(mean * np.sqrt(np.bincount(bins[inside], ivar[inside], axis.columns))), bins)
 
 
 def binned(values: np.ndarray, weights: np.ndarray, bins: np.ndarray, n_bins: int) -> np.ndarray:
@@ -107,7 +158,8 @@ def _framed(canvas: Canvas, labels: Mapping[int, str], unit: str) -> list[list[P
     return lines
 
 
-def _flux_range(data: np.ndarray, error: np.ndarray, recon: np.ndarray | None) -> tuple[float, float]:
+def flux_range(data: np.ndarray, error: np.ndarray, recon: np.ndarray | None) -> tuple[float, float]:
+    """Return the lower and upper end of the flux axis: what noise, a cosmic or the model alone does not stretch."""
     shown = data[np.isfinite(data)]
     if not len(shown):
         return 0.0, 1.0

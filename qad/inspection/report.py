@@ -27,7 +27,7 @@ def report_lines(document: Mapping[str, Any], width: int | None) -> list[list[Pi
     """Return the report of one target as lines of pieces (text, style)."""
     lines: list[list[Piece]] = [[(f"TARGETID {document['targetid']}", "title")]]
     for label in document["labels"]:
-        said = f"{label['label']}{': ' + label['comment'] if label['comment'] else ''} ({label['who']}, {label['when'][:16]})"
+        said = f"{label['label'] or 'taken back'}{': ' + label['comment'] if label['comment'] else ''} ({label['who']}, {label['when'][:16]})"
         lines += _section("label", [said], width)
     for entry in document["spectra"]:
         lines += [[("", "")], *_entry_lines(entry, width)]

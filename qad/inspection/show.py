@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qad.errors import ConfigError
 from qad.inspection.axes import MIN_HEIGHT, Size
 from qad.inspection.canvas import Piece
+from qad.inspection.capabilities import Background, Capabilities, Protocol, terminal_capabilities
 from qad.inspection.columns import describe_column
 from qad.inspection.layout import caption, fit, plain_lines, rich_table, terminal_width
 from qad.inspection.plot import as_rich, as_text, draw
 from qad.inspection.report import report_lines
-from qad.inspection.spectrum import SpectrumReader
+from qad.inspection.scene import PlotOptions
+from qad.inspection.spectrum import Key, Spectrum, SpectrumReader
 from qad.inspection.tables import Tables
 from qad.inspection.text import ascii_text, one_line, takes_unicode
+from qad.schema import SPECTRUM_KEY
 from qad.terminal.console import is_plain, out_console
 
 if TYPE_CHECKING:
@@ -24,7 +27,11 @@ if TYPE_CHECKING:
 
 PLOT_WIDTH, PLOT_HEIGHT = 100, 28
 """Size of a plot where there is no terminal to ask."""
-PLOT_COLUMNS = ("z", "snr", "score", "p_value", "artefact", "reason", "worst_wave_rest")
+PLOT_COLUMNS = ("z", "snr", "score", "p_value", "artefact", "reason", "class_guess", "worst_wave_rest")
+MAX_PICTURE = 2400
+"""Pixels of the widest picture that is sent to a terminal."""
+PICTURE_RATIO = 0.62
+"""Height of a picture over its width at most."""
 
 
 def show_table(frame: pl.DataFrame, total: int) -> None:
@@ -58,15 +65,46 @@ def show_details(documents: Sequence[Mapping[str, Any]]) -> None:
         _print_pieces([[("", "")], *lines] if i else lines)
 
 
-def show_plots(tables: Tables, frame: pl.DataFrame, smooth_px: int) -> int:
+def show_plots(
+    tables: Tables,
+    frame: pl.DataFrame,
+    options: PlotOptions,
+    graphics: Protocol | Literal["auto"] = "auto",
+    background: Background | Literal["auto"] = "auto",
+) -> int:
     """Print the plots of rows that have the key columns and those of `PLOT_COLUMNS`; return how many there were."""
+    able = terminal_capabilities(graphics, background)
     size = plot_size()
     spectra = SpectrumReader(tables).read(frame)
-    facts = {tuple(row[name] for name in ("targetid", "survey", "program", "healpix")): row for row in frame.to_dicts()}
+    facts = facts_by_key(frame)
     for i, spectrum in enumerate(spectra):
-        lines = draw(spectrum, facts[spectrum.key], size, smooth_px)
-        _print_pieces([[("", "")], *lines] if i else lines)
+        if able.protocol != "text":
+            _print_picture(spectrum, facts[spectrum.key], size, options, able)
+            continue
+        lines = draw(spectrum, facts[spectrum.key], size, options)
+        _print_pieces([[("", "")], *lines] if i else lines, able.background)
     return len(spectra)
+
+
+def facts_by_key(frame: pl.DataFrame) -> dict[Key, dict[str, Any]]:
+    """Return what is known of each row's spectrum by its key."""
+    return {tuple(row[name] for name in SPECTRUM_KEY): row for row in frame.to_dicts()}
+
+
+def _print_picture(
+    spectrum: Spectrum, facts: Mapping[str, Any], size: Size, options: PlotOptions, able: Capabilities
+) -> None:
+    """Print a picture as wide as the terminal, and as high as leaves room for the prompt."""
+    from qad.inspection.figure import render
+    from qad.inspection.pictures import picture
+
+    wide, high = able.cell
+    width = min(size.width * wide, MAX_PICTURE)
+    height = min((size.height - 1) * high, round(width * PICTURE_RATIO))
+    # text as large as the terminal's own
+    scale = max(1.0, high / 17)
+    sys.stdout.write(picture(render(spectrum, facts, options, (width, height), able.background == "dark", scale), able))
+    sys.stdout.flush()
 
 
 def plot_size() -> Size:
@@ -100,13 +138,13 @@ def print_text(text: str) -> None:
     sys.stdout.write(text if _can_encode(text, encoding) else ascii_text(text))
 
 
-def _print_pieces(lines: Sequence[Sequence[Piece]]) -> None:
+def _print_pieces(lines: Sequence[Sequence[Piece]], background: Background = "dark") -> None:
     if is_plain(sys.stdout):
         unicode = takes_unicode(sys.stdout)
         text = as_text(lines)
         print_text(text if unicode else ascii_text(text))
         return
-    out_console().print(as_rich(lines), end="", soft_wrap=True)
+    out_console().print(as_rich(lines, background), end="", soft_wrap=True)
 
 
 def _can_encode(text: str, encoding: str) -> bool:

@@ -124,6 +124,12 @@ class Tables:
         """Return every row."""
         return self._collect(self._scan(columns))
 
+    def of_ranks(self, ranks: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
+        """Return the rows of some ranks with the columns of the scores that are named, in that order."""
+        import polars as pl
+
+        return self._collect(self._scan(columns).filter(pl.col("rank").is_in(list(ranks))).select(list(columns)))
+
     def with_columns(self, frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
         """Return `frame`, which has the columns of `KEY`, with further columns joined on; its order stays."""
         missing = [name for name in dict.fromkeys(names) if name not in frame.columns]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qad.config import Config
 from qad.errors import ConfigError
+from qad.inspection.scene import PlotOptions, parse_zoom
 from qad.inspection.stage import InspectResult, inspect, open_tables, select
 from qad.results import NoProgress, RunOptions
 
@@ -35,6 +36,8 @@ class Wanted:
     html: Path | None = None
     label: str | None = None
     comment: str = ""
+    png: Path | None = None
+    review: bool = False
 
 
 def parse_targetids(texts: Sequence[str]) -> list[int]:
@@ -70,6 +73,26 @@ def with_columns(config: Config, text: str) -> Config:
     return replace(config, inspect=config.inspect.model_copy(update={"columns": list(dict.fromkeys(columns))}))
 
 
+def with_layers(config: Config, text: str) -> Config:
+    """Return the configuration with the layers of ``a,b,c``; names that begin with ``-`` are taken from the configured ones.
+
+    Raises
+    ------
+    ConfigError
+        If a layer is not known.
+    """
+    from qad.inspection.scene import LAYERS
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name.removeprefix("-") not in LAYERS]
+    if unknown or not names:
+        raise ConfigError(f"--layers {text!r}: name some of {', '.join(LAYERS)}; -name leaves one out")
+    out = {name[1:] for name in names if name.startswith("-")}
+    kept = [name for name in names if not name.startswith("-")] or config.inspect.layers
+    layers = [name for name in LAYERS if name in kept and name not in out]
+    return replace(config, inspect=config.inspect.model_copy(update={"layers": layers}))
+
+
 def list_columns(config: Config) -> None:
     """Print every column that can be named, with its unit and what it holds."""
     from qad.inspection.show import show_columns
@@ -98,7 +121,13 @@ def run(config: Config, wanted: Wanted, silent: bool = False, quiet: bool = Fals
     _check(config, wanted)
     if wanted.label is not None:
         return _label(config, wanted, quiet or silent)
+    if wanted.review:
+        from qad.inspection.reviewing.start import review
+
+        return review(config)
     result = inspect(config, RunOptions())
+    if wanted.png is not None:
+        return _pictures(config, wanted.png, result, quiet or silent)
     if wanted.html is not None:
         return _gallery(config, wanted.html, result, quiet or silent)
     if wanted.output is not None:
@@ -133,6 +162,21 @@ def _check(config: Config, wanted: Wanted) -> None:
         raise ConfigError("--plot draws in the terminal: leave out --format, -o and --html")
     if wanted.html and (wanted.form or wanted.output):
         raise ConfigError("--html writes a gallery: leave out --format and -o")
+    parse_zoom(config.inspect.zoom)
+    asked = [
+        name
+        for name, value in (
+            ("--plot", wanted.plot),
+            ("--html", wanted.html),
+            ("--png", wanted.png),
+            ("--review", wanted.review),
+            ("-o", wanted.output),
+            ("--format", wanted.form not in (None, "table")),
+        )
+        if value
+    ]
+    if len(asked) > 1 and (wanted.png or wanted.review):
+        raise ConfigError(f"{' and '.join(asked)} go into different places: one at a time")
 
 
 def _print(config: Config, wanted: Wanted, form: Format | Literal["table"], result: InspectResult) -> None:
@@ -161,13 +205,41 @@ def _plot(config: Config, result: InspectResult) -> None:
     if not rows.height:
         print("qad inspect: no row to plot", file=sys.stderr)
         return
-    drawn = show.show_plots(tables, rows, config.inspect.smooth_px)
-    if drawn < rows.height:
+    drawn = show.show_plots(tables, rows, plot_options(config), config.inspect.graphics, config.inspect.background)
+    _say_missing(config, rows.height - drawn, rows.height)
+
+
+def plot_options(config: Config) -> PlotOptions:
+    """Return how the configuration wants spectra drawn."""
+    section = config.inspect
+    return PlotOptions(section.smooth_px, section.frame, parse_zoom(section.zoom), frozenset(section.layers))
+
+
+def _say_missing(config: Config, missing: int, total: int) -> None:
+    if missing:
         print(
-            f"qad inspect: {rows.height - drawn} of {rows.height} have no spectrum below {config.root}; "
+            f"qad inspect: {missing} of {total} have no spectrum below {config.root}; "
             "`qad extract` and `qad build-grid` make them",
             file=sys.stderr,
         )
+
+
+def _pictures(config: Config, path: Path, result: InspectResult, quiet: bool) -> InspectResult:
+    from qad.inspection.pngs import write_pictures
+    from qad.terminal.progress import terminal_progress
+
+    tables = open_tables(config)
+    rows = _plot_rows(config, tables, result)
+    with nullcontext(NoProgress()) if quiet else terminal_progress() as progress:
+        paths = write_pictures(
+            tables, rows, path.expanduser(), plot_options(config), config.inspect.background == "dark", progress
+        )
+    if not quiet:
+        print(f"{paths[0]}" if len(paths) == 1 else f"{path}: {len(paths):,} pictures")
+        _say_missing(config, rows.height - len(paths), rows.height)
+    return replace(
+        result, n_done=len(paths), paths=(*result.paths, *paths), counts={**result.counts, "pictures": len(paths)}
+    )
 
 
 def _plot_rows(config: Config, tables: Tables, result: InspectResult) -> pl.DataFrame:
@@ -225,7 +297,8 @@ def _gallery(config: Config, folder: Path, result: InspectResult, quiet: bool) -
     if not quiet:
         missing = counts["candidates"] - counts["with_reconstruction"]
         print(
-            f"{folder / PAGE}: {counts['candidates']:,} candidates{f', {missing:,} without a model' if missing else ''}"
+            f"{folder / PAGE}: {counts['candidates']:,} candidates"
+            f"{f', {missing:,} without a model' if missing else ''}, {counts['bytes'] / 1e6:.1f} MB"
         )
     return replace(
         result,

@@ -1,4 +1,7 @@
-"""Reading ``inspect/labels.jsonl``: what people said of targets; the last label of a target wins."""
+"""Reading ``inspect/labels.jsonl``: what people said of targets; the last label of a target wins.
+
+A label of no text takes back what was said: the file is only ever appended to.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +39,18 @@ def read_labels(path: Path) -> list[Label]:
         return []
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from None
-    found = (_parse(line) for line in content.split(b"\n"))
+    found = (parse_label(line) for line in content.split(b"\n"))
     return [label for label in found if label is not None]
 
 
 def last_labels(path: Path) -> dict[int, Label]:
-    """Return the label of each target that counts: the last one."""
-    return {label.targetid: label for label in read_labels(path)}
+    """Return the label of each target that counts: the last one, unless it was taken back."""
+    last = {label.targetid: label for label in read_labels(path)}
+    return {targetid: label for targetid, label in last.items() if label.label}
 
 
-def _parse(line: bytes) -> Label | None:
+def parse_label(line: bytes) -> Label | None:
+    """Return the label that a line of the file holds, None if it is torn or no label."""
     try:
         document = json.loads(line)
         texts = {key: document.get(key, "") for key in ("comment", "who", "when", "model")}

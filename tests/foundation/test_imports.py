@@ -36,9 +36,10 @@ MAY_IMPORT = {
     "publishing": SHARED | {"publishing", "inspection", "analysis"},
     "index": SHARED | {"index"},
     "simulation": SHARED | {"simulation", "desi"},
-    "evaluation": SHARED | {"evaluation", "simulation", "models"},
+    # plants into extracted spectra and sends them through the stages that the user's own went through
+    "evaluation": SHARED | {"evaluation", "simulation", "models", "desi", "extraction", "gridding", "scoring"},
     "status": SHARED,
-    "api": SHARED | STAGES | {"simulation", "publishing"},
+    "api": SHARED | STAGES | {"simulation", "evaluation", "publishing"},
     "cli": SHARED | STAGES | {"cli", "publishing", "api", "status", "simulation", "evaluation"},
     "__main__": {"cli", "__init__"},
 }
@@ -48,10 +49,15 @@ PROMISED_NAMES = {("models", "training"), ("__init__", "api")}
 ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "terminal", "inspection"},
+    "textual": {"inspection"},
+    "matplotlib": {"inspection", "evaluation", "analysis"},
+    "PIL": {"inspection"},
     "boto3": {"fetching"},
     "botocore": {"fetching"},
     "astropy": {"desi", "matching", "simulation", "inspection", "publishing"},
     "psycopg": {"index"},
+    "pyvo": {"matching"},
+    "requests": {"matching"},
     "distributed": {"work"},
     "dask": {"work"},
     "jax": {"models", "training", "scoring"},
@@ -72,8 +78,10 @@ HEAVY = (
     "scipy",
     "numba",
     "rich",
-    "distributed",
+    "textual",
     "matplotlib",
+    "PIL",
+    "distributed",
 )
 """Not pydantic: Typer imports it by itself as soon as a command has options."""
 

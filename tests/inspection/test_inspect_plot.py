@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qad.errors import InputError
-from qad.inspection.axes import MARGIN, Size, nice_step, wave_axis
+from qad.errors import ConfigError, InputError
+from qad.inspection.axes import MARGIN, Size, line_names, nice_step, wave_axis
 from qad.inspection.canvas import Canvas
 from qad.inspection.panels import significance
 from qad.inspection.plot import as_text, draw
+from qad.inspection.scene import LAYERS, PlotOptions, driving_region, extent, parse_zoom, stretches
 from qad.inspection.spectrum import Spectrum, SpectrumReader, smooth
 from qad.inspection.tables import Tables
+from qad.inspection.text import greek
+from qad.lines import EMISSION_LINES
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
 from qad.workspace import Workspace
+
+WHOLE = PlotOptions(layers=frozenset(LAYERS) - {"zoom"})
+"""All layers but the second panel."""
 
 
 def read(root: Path, targetid: int, model: str = "") -> list[Spectrum]:
@@ -59,7 +66,7 @@ def test_every_survey_of_a_target_has_its_own_spectrum(root: Path, made: Any) ->
 @pytest.mark.parametrize("width", [60, 80, 132, 200])
 @pytest.mark.parametrize("unicode", [True, False])
 def test_c_iv_is_marked_in_its_column(absorbed: Spectrum, width: int, unicode: bool) -> None:
-    text = as_text(draw(absorbed, {}, Size(width, 30, unicode, False), 7))
+    text = as_text(draw(absorbed, {}, Size(width, 30, unicode, False), WHOLE))
     good = absorbed.wave[absorbed.ivar > 0]
     wave = 1549.06 * (1 + absorbed.z)
     column = MARGIN + 1 + int((wave - good[0]) / (good[-1] - good[0]) * (width - MARGIN - 1))
@@ -78,7 +85,9 @@ def test_c_iv_is_marked_in_its_column(absorbed: Spectrum, width: int, unicode: b
 
 @pytest.mark.parametrize("size", [Size(60, 20), Size(80, 24), Size(120, 40), Size(200, 60), Size(60, 20, False, False)])
 def test_plot_fills_the_terminal_and_no_line_is_wider(absorbed: Spectrum, size: Size) -> None:
-    lines = as_text(draw(absorbed, {"reason": "strong C IV " * 30, "worst_wave_rest": 1510.0}, size, 7)).splitlines()
+    lines = as_text(
+        draw(absorbed, {"reason": "strong C IV " * 30, "worst_wave_rest": 1510.0}, size, WHOLE)
+    ).splitlines()
     assert len(lines) == size.height
     assert max(map(len, lines)) <= size.width
     if not size.unicode:
@@ -86,19 +95,18 @@ def test_plot_fills_the_terminal_and_no_line_is_wider(absorbed: Spectrum, size: 
 
 
 def test_strongest_residual_is_where_the_trough_was_planted(absorbed: Spectrum) -> None:
-    axis = wave_axis(absorbed, 100)
-    assert axis is not None
+    axis = wave_axis(extent(absorbed), 100)
     sigma = significance(absorbed, axis)
     assert axis.column(1510 * (1 + absorbed.z)) == pytest.approx(int(np.nanargmin(sigma)), abs=1)
     assert np.nanmin(sigma) < -10
-    text = as_text(draw(absorbed, {"worst_wave_rest": 1510.0}, Size(110, 30, True, False), 7))
+    text = as_text(draw(absorbed, {"worst_wave_rest": 1510.0}, Size(110, 30, True, False), WHOLE))
     ruler = next(line for line in text.splitlines() if line.strip().startswith("└"))
-    assert ruler.index("▲") == MARGIN + 1 + wave_axis(absorbed, 100).column(1510 * (1 + absorbed.z))  # type: ignore[union-attr]
+    assert ruler.index("▲") == MARGIN + 1 + wave_axis(extent(absorbed), 100).column(1510 * (1 + absorbed.z))  # type: ignore[union-attr]
     assert "1510 Å rest, 4832 Å observed (C IV)" in text
 
 
 def test_both_axes_name_their_frame(absorbed: Spectrum) -> None:
-    text = as_text(draw(absorbed, {}, Size(100, 30, True, False), 7))
+    text = as_text(draw(absorbed, {}, Size(100, 30, True, False), WHOLE))
     assert "obs Å" in text
     assert "rest Å" in text
     observed = next(line for line in text.splitlines() if "obs Å" in line)
@@ -108,14 +116,14 @@ def test_both_axes_name_their_frame(absorbed: Spectrum) -> None:
 
 
 def test_model_and_data_differ_without_colour(absorbed: Spectrum) -> None:
-    plain = as_text(draw(absorbed, {}, Size(100, 30, True, False), 7))
-    coloured = draw(absorbed, {}, Size(100, 30, True, True), 7)
+    plain = as_text(draw(absorbed, {}, Size(100, 30, True, False), WHOLE))
+    coloured = draw(absorbed, {}, Size(100, 30, True, True), WHOLE)
     assert plain.count("o") > 30
     assert {"data", "recon", "line", "strong"} <= {style for line in coloured for _, style in line}
 
 
 def test_hostile_reason_cannot_steer_the_terminal(absorbed: Spectrum, made: Any) -> None:
-    text = as_text(draw(absorbed, {"reason": made.escapes + made.markup}, Size(300, 30), 7))
+    text = as_text(draw(absorbed, {"reason": made.escapes + made.markup}, Size(300, 30), WHOLE))
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "\x9b" not in text
@@ -125,7 +133,7 @@ def test_without_a_model_the_plot_says_what_is_missing(own_root: Path, made: Any
     targetid = int(made.targetid[made.trough])
     shutil.rmtree(own_root / "models")
     (spectrum,) = read(own_root, targetid)
-    text = as_text(draw(spectrum, {}, Size(100, 30), 7))
+    text = as_text(draw(spectrum, {}, Size(100, 30), WHOLE))
     assert "no reconstruction" in text
     assert "models/default: the model that made the scores is not here" in spectrum.note
     assert spectrum.recon is None
@@ -175,7 +183,7 @@ def test_grid_without_a_column_is_refused(own_root: Path, made: Any) -> None:
 def test_spectrum_without_a_usable_pixel_has_a_line_of_text(absorbed: Spectrum) -> None:
     from dataclasses import replace
 
-    text = as_text(draw(replace(absorbed, ivar=np.zeros_like(absorbed.ivar)), {}, Size(80, 24), 7))
+    text = as_text(draw(replace(absorbed, ivar=np.zeros_like(absorbed.ivar)), {}, Size(80, 24), WHOLE))
     assert "no pixel of this spectrum can be used" in text
 
 
@@ -217,3 +225,59 @@ def test_ticks_are_round(rough: float) -> None:
     step = nice_step(rough)
     assert rough <= step * (1 + 1e-9)
     assert step <= 2.5 * rough * (1 + 1e-9)
+
+
+def test_second_panel_is_the_region_that_drives_the_score(absorbed: Spectrum) -> None:
+    region = driving_region(absorbed, {"worst_wave_rest": 1510.0})
+    assert region is not None
+    assert region[0] / (1 + absorbed.z) < 1500 < 1585 < region[1] / (1 + absorbed.z)
+    facts = {"worst_wave_rest": 1510.0}
+    assert stretches(absorbed, facts, PlotOptions()) == [extent(absorbed), region]
+    assert stretches(absorbed, facts, WHOLE) == [extent(absorbed)]
+    assert stretches(absorbed, {"worst_wave_rest": float("nan")}, PlotOptions()) == [extent(absorbed)]
+    beside = as_text(draw(absorbed, facts, Size(140, 30, True, False), PlotOptions())).splitlines()
+    below = as_text(draw(absorbed, facts, Size(80, 40, True, False), PlotOptions())).splitlines()
+    assert sum("C IV" in line for line in beside) >= 1
+    assert sum(line.count("▲") for line in beside) == 3  # two panels and the legend
+    assert sum(line.count("▲") for line in below) == 3
+    assert (len(beside), max(map(len, beside)) <= 140, len(below), max(map(len, below)) <= 80) == (30, True, 40, True)
+
+
+@pytest.mark.parametrize(("frame", "shift"), [("rest", 1.0), ("observed", 3.2)])
+def test_zoom_is_in_the_frame_of_the_lower_axis(absorbed: Spectrum, frame: Any, shift: float) -> None:
+    options = PlotOptions(7, frame, (1450 * shift, 1620 * shift))
+    (stretch,) = stretches(absorbed, {"worst_wave_rest": 1510.0}, options)
+    assert stretch == pytest.approx((1450 * 3.2, 1620 * 3.2))
+    lines = as_text(draw(absorbed, {}, Size(100, 30, True, False), options)).splitlines()
+    lower = next(line for line in reversed(lines) if " Å  " in line and "flux" not in line)
+    assert ("rest Å" if frame == "rest" else "obs Å") in lower
+    assert str(round(1500 * shift)) in lower
+    # where pixels are wider than dots the curve has no holes
+    assert sum(any(0x2800 < ord(line[c]) < 0x2900 for line in lines if len(line) > c) for c in range(12, 98)) == 86
+
+
+def test_zoom_outside_the_data_shows_all(absorbed: Spectrum) -> None:
+    assert stretches(absorbed, {}, PlotOptions(zoom=(100, 200))) == [extent(absorbed)]
+
+
+@pytest.mark.parametrize("text", ["1500", "1600:1500", "a:b", "-5:9", "0:10", "1:2:3", "1e3:2e3"])
+def test_zoom_in_wrong_words_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="smaller first"):
+        parse_zoom(text)
+    assert parse_zoom("") is None
+    assert parse_zoom(" 1450 - 1620.5") == (1450, 1620.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.0, 6.0), st.integers(60, 200), st.integers(16, 50))
+def test_names_of_lines_never_overlap(z: float, width: int, rows: int) -> None:
+    wave = np.linspace(3600, 9800, 1000)
+    spectrum = Spectrum((1, "main", "dark", 1), z, wave, np.ones(1000), np.ones(1000))
+    axis = wave_axis((3600, 9800), width - MARGIN - 1)
+    shown = {greek(line.name) for line in EMISSION_LINES}
+    for line in line_names(spectrum, axis, Size(width, rows)):
+        text = "".join(piece for piece, _ in line)
+        left = text
+        for name in sorted(shown, key=len, reverse=True):
+            left = re.sub(rf"(?<!\S){re.escape(name)}(?!\S)", " ", left)
+        assert not left.strip(), text

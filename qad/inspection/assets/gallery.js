@@ -7,7 +7,7 @@
   const value = (record, name) => (place.has(name) ? record[place.get(name)] : null);
   const shown = columns.filter((column) => column.shown);
   const state = { order: records.map((_, i) => i), at: 0, sort: "rank", down: false, view: null, spectrum: null, width: data.smooth_px,
-                  raw: false, smooth: true, error: false, model: true, lines: true, hover: null, drag: null };
+                  raw: true, smooth: true, error: false, model: true, residual: true, lines: true, observed: false, hover: null, drag: null, index: -1 };
 
   // ---------------------------------------------------------------- numbers
   const DECIMALS = { z: 4, ra: 5, dec: 5, snr: 1, snr_b: 1, snr_r: 1, snr_z: 1, score: 2, artefact: 2, chi2_dof: 2, worst_wave_rest: 0, ebv: 3, match_sep_arcsec: 2 };
@@ -43,10 +43,30 @@
     for (let i = 0; i < n; i++) out[i] = half[bytes.charCodeAt(2 * i) | (bytes.charCodeAt(2 * i + 1) << 8)] * scale;
     return out;
   }
-  function load(index) {
-    const block = byId("s" + index);
-    if (!block) return null;
-    const stored = JSON.parse(block.textContent);
+  // A page from disk may not read files, but it may load scripts: each calls qadLoaded with one JSON text.
+  const stores = { spectra: { size: data.chunk, kept: 64, parts: new Map() }, sketches: { size: data.sketches, kept: 64, parts: new Map() } };
+  window.qadLoaded = (kind, number, text) => {
+    const part = stores[kind].parts.get(number);
+    if (part) { part.items = JSON.parse(text); part.waiting.forEach((take) => take()); part.waiting = []; }
+  };
+  function fetchItem(kind, index, take) {
+    const store = stores[kind], number = Math.floor(index / store.size);
+    let part = store.parts.get(number);
+    if (!part) {
+      part = { items: null, waiting: [] };
+      store.parts.set(number, part);
+      const script = document.createElement("script");
+      script.src = "data/" + kind + "-" + String(number).padStart(5, "0") + ".js";
+      script.onload = () => script.remove();
+      script.onerror = () => { script.remove(); part.items = []; part.lost = true; part.waiting.forEach((go) => go()); part.waiting = []; };
+      document.head.append(script);
+      for (const old of store.parts.keys()) { if (store.parts.size <= store.kept) break; if (store.parts.get(old).items) store.parts.delete(old); }
+    } else { store.parts.delete(number); store.parts.set(number, part); }
+    const give = () => take(part.items[index % store.size] || null, Boolean(part.lost));
+    if (part.items) give(); else part.waiting.push(give);
+  }
+  function unpack(stored) {
+    if (!stored) return null;
     const flux = decode(stored.flux, stored.scale), n = flux.length, wave = new Float64Array(n);
     for (let i = 0; i < n; i++) wave[i] = stored.log ? 10 ** (stored.first + i * stored.step) : stored.first + i * stored.step;
     return { wave, flux, z: stored.z, note: stored.note, sigma: decode(stored.sigma, stored.scale),
@@ -119,6 +139,7 @@
       return (state.down ? -ahead : ahead) || i - j;
     });
     state.at = Math.max(0, state.order.indexOf(current));
+    if (state.at * ROW < list.scrollTop || (state.at + 1) * ROW > list.scrollTop + list.clientHeight) list.scrollTop = Math.max(0, (state.at - 3) * ROW);
     byId("filter").classList.toggle("wrong", Boolean(wrong));
     byId("count").textContent = wrong || state.order.length + " of " + records.length;
     drawRows();
@@ -148,72 +169,88 @@
       }
     }
   }
+  const OVER = 30;
+  let ROW = 38; // pixels of a row; fonts and zoom make it another: measured when rows are drawn
+  let slice = [0, 0];
+  const list = byId("list");
   function drawRows() {
-    const body = byId("rows"), rows = [];
-    watcher.disconnect();
-    for (const index of state.order) {
-      const row = make("tr"), record = records[index];
-      row.dataset.index = index;
-      row.setAttribute("aria-selected", "false");
-      for (const column of shown) {
-        const x = value(record, column.name), cell = make("td", undefined, column.numeric ? "number" : column.name === "reason" ? "text" : "");
-        if (column.name === "targetid") {
-          const button = make("button", x, "target");
-          button.type = "button";
-          cell.append(button);
-        } else if (column.name === "reason") {
-          const text = make("div", format(column.name, x));
-          text.title = x || "";
-          cell.append(text);
-        } else cell.textContent = format(column.name, x);
-        if (column.name === "artefact" && x >= 0.5) cell.className = "number warn";
-        row.append(cell);
-        if (column.name === "targetid") {
-          const sketch = make("td"), canvas = make("canvas");
-          canvas.setAttribute("aria-hidden", "true");
-          canvas.dataset.index = index;
-          sketch.append(canvas);
-          row.append(sketch);
-          watcher.observe(canvas);
-        }
-      }
-      row.addEventListener("click", () => choose(state.order.indexOf(index), false));
-      rows.push(row);
-    }
-    body.replaceChildren(...rows);
-    byId("none").hidden = rows.length > 0;
+    const first = Math.max(0, Math.floor(list.scrollTop / ROW) - OVER);
+    const last = Math.min(state.order.length, first + Math.ceil((list.clientHeight || 800) / ROW) + 2 * OVER);
+    slice = [first, last];
+    const rows = [];
+    for (let at = first; at < last; at++) rows.push(makeRow(state.order[at], at));
+    byId("rows").replaceChildren(gap(first * ROW), ...rows, gap((state.order.length - last) * ROW));
+    if (rows.length && rows[0].offsetHeight && rows[0].offsetHeight !== ROW) { ROW = rows[0].offsetHeight; drawRows(); return; }
+    byId("table").setAttribute("aria-rowcount", state.order.length + 1);
+    byId("none").hidden = state.order.length > 0;
   }
-  const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) { watcher.unobserve(entry.target); sketch(entry.target); }
-  }, { root: byId("list"), rootMargin: "200px" });
-  function sketch(canvas) {
-    const spectrum = load(Number(canvas.dataset.index));
-    if (!spectrum) return;
+  function gap(height) {
+    const row = make("tr", undefined, "gap");
+    row.setAttribute("aria-hidden", "true");
+    row.style.height = height + "px";
+    row.hidden = height === 0;
+    return row;
+  }
+  function makeRow(index, at) {
+    const row = make("tr"), record = records[index];
+    row.dataset.index = index;
+    row.setAttribute("aria-rowindex", at + 2);
+    row.setAttribute("aria-selected", String(index === state.index));
+    for (const column of shown) {
+      const x = value(record, column.name), cell = make("td", undefined, column.numeric ? "number" : column.name === "reason" ? "text" : "");
+      if (column.name === "targetid") {
+        const button = make("button", x, "target");
+        button.type = "button";
+        cell.append(button);
+      } else if (column.name === "reason") {
+        const text = make("div", format(column.name, x));
+        text.title = x || "";
+        cell.append(text);
+      } else cell.textContent = format(column.name, x);
+      if (column.name === "artefact" && x >= 0.5) cell.className = "number warn";
+      row.append(cell);
+      if (column.name === "targetid") {
+        const small = make("td"), canvas = make("canvas");
+        canvas.setAttribute("aria-hidden", "true");
+        canvas.dataset.index = index;
+        small.append(canvas);
+        row.append(small);
+        fetchItem("sketches", index, (stored) => sketch(canvas, stored));
+      }
+    }
+    row.addEventListener("click", () => choose(state.order.indexOf(index), false));
+    return row;
+  }
+  let scrolling = false;
+  list.addEventListener("scroll", () => {
+    if (scrolling) return;
+    scrolling = true;
+    requestAnimationFrame(() => {
+      scrolling = false;
+      const top = Math.floor(list.scrollTop / ROW), bottom = top + Math.ceil(list.clientHeight / ROW);
+      if ((top < slice[0] + 5 && slice[0] > 0) || (bottom > slice[1] - 5 && slice[1] < state.order.length)) drawRows();
+    });
+  });
+  function sketch(canvas, stored) {
+    if (!stored) return;
     const ratio = window.devicePixelRatio || 1, width = 110, height = 30, pen = canvas.getContext("2d");
     canvas.width = width * ratio;
     canvas.height = height * ratio;
     pen.scale(ratio, ratio);
-    const bins = bin(smoothed(spectrum, 15).flux, spectrum.flux.length, width), range = span(bins, spectrum.recon ? bin(spectrum.recon, spectrum.flux.length, width) : []);
-    const y = (f) => height - 2 - ((f - range[0]) / (range[1] - range[0] || 1)) * (height - 4);
-    const stroke = (values, colour, thick) => {
+    const stroke = (text, style) => {
+      const bytes = atob(text);
       pen.beginPath();
       let drawing = false;
-      values.forEach((f, x) => { if (Number.isFinite(f)) { if (drawing) pen.lineTo(x, y(f)); else pen.moveTo(x, y(f)); drawing = true; } else drawing = false; });
-      pen.strokeStyle = colour;
-      pen.lineWidth = thick;
+      for (let x = 0; x < bytes.length; x++) {
+        const level = bytes.charCodeAt(x);
+        if (level) { const y = height - 1.5 - ((level - 1) / 254) * (height - 3); if (drawing) pen.lineTo(x, y); else pen.moveTo(x, y); drawing = true; } else drawing = false;
+      }
+      pen.strokeStyle = style;
+      pen.lineWidth = 1;
       pen.stroke();
     };
-    stroke(bins, colour("flux"), 1);
-    if (spectrum.recon) stroke(bin(spectrum.recon, spectrum.flux.length, width), colour("model"), 1);
-  }
-  function bin(values, n, count) {
-    const out = new Array(count).fill(NaN);
-    for (let k = 0; k < count; k++) {
-      let sum = 0, m = 0;
-      for (let i = Math.floor((k * n) / count); i < Math.floor(((k + 1) * n) / count); i++) if (Number.isFinite(values[i])) { sum += values[i]; m++; }
-      if (m) out[k] = sum / m;
-    }
-    return out;
+    stroke(stored.flux, colour("flux"));
+    if (stored.recon) stroke(stored.recon, colour("model"));
   }
   function span(values, more, sigma) {
     const sorted = [...values].filter(Number.isFinite).sort((a, b) => a - b), at = (q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
@@ -230,33 +267,51 @@
 
   // ---------------------------------------------------------------- one candidate
   function choose(at, scroll) {
-    if (!state.order.length) { state.spectrum = null; draw(); return; }
+    if (!state.order.length) { state.spectrum = null; state.index = -1; draw(); return; }
     state.at = Math.min(Math.max(at, 0), state.order.length - 1);
-    const index = state.order[state.at], record = records[index];
-    for (const row of byId("rows").children) {
-      const chosen = Number(row.dataset.index) === index;
-      row.setAttribute("aria-selected", String(chosen));
-      if (chosen && scroll) row.scrollIntoView({ block: "nearest" });
+    const index = state.order[state.at];
+    if (scroll) {
+      const top = state.at * ROW, head = byId("head").offsetHeight || 0;
+      if (top < list.scrollTop) list.scrollTop = top;
+      else if (top + ROW > list.scrollTop + list.clientHeight - head) list.scrollTop = top + ROW - list.clientHeight + head;
+      if (state.at < slice[0] || state.at >= slice[1]) drawRows();
     }
-    if (state.index !== index || !state.spectrum) {
+    if (state.index !== index) {
       state.index = index;
-      state.spectrum = load(index);
+      state.spectrum = null;
       state.view = null;
       state.hover = null;
+      state.waiting = true;
+      fetchItem("spectra", index, (stored, lost) => {
+        if (state.index !== index) return;
+        state.spectrum = unpack(stored);
+        state.waiting = false;
+        state.lost = lost;
+        describe();
+      });
     }
+    for (const row of byId("rows").children) if (row.dataset.index !== undefined) row.setAttribute("aria-selected", String(Number(row.dataset.index) === index));
+    describe();
+    // the next one will be wanted
+    if (state.at + 1 < state.order.length) fetchItem("spectra", state.order[state.at + 1], () => {});
+  }
+  function describe() {
+    const index = state.index, record = records[index];
     const id = value(record, "targetid"), spectrum = state.spectrum;
     byId("target").textContent = "TARGETID " + id;
     byId("where").textContent = [value(record, "survey") + "/" + value(record, "program") + "/" + value(record, "healpix"),
       "z " + format("z", value(record, "z")), "S/N " + format("snr", value(record, "snr")), "rank " + value(record, "rank"),
       "score " + format("score", value(record, "score")), "p " + format("p_value", value(record, "p_value"))].join(" · ");
     put("reason", value(record, "reason"));
-    put("note", spectrum ? spectrum.note : "no spectrum of this target in the work directory");
+    put("note", spectrum ? spectrum.note : state.waiting ? "" : state.lost ? "a file of this gallery's data folder is missing" : "no spectrum of this target in the work directory");
+    document.documentElement.dataset.drawn = state.waiting ? "" : id;
     byId("position").textContent = state.at + 1 + " of " + state.order.length;
     byId("previous").disabled = state.at === 0;
     byId("next").disabled = state.at === state.order.length - 1;
     byId("plot").setAttribute("aria-label", "Spectrum of " + id + " at redshift " + format("z", value(record, "z")) + ". " + (value(record, "reason") || ""));
     history.replaceState(null, "", "#" + id);
     facts(record);
+    showMarks();
     draw();
   }
   function put(id, text) {
@@ -345,7 +400,7 @@
     const spectrum = state.spectrum;
     byId("readout").textContent = "";
     if (!spectrum) return;
-    const range = state.view || extent(spectrum), sigma = significance(spectrum, state.width), soft = smoothed(spectrum, state.width);
+    const range = state.view || extent(spectrum), sigma = state.residual ? significance(spectrum, state.width) : null, soft = smoothed(spectrum, state.width);
     const wide = width - box.left - box.right, tall = height - box.top - box.bottom, lower = sigma ? Math.round(tall * 0.22) : 0;
     const upper = tall - lower - (sigma ? box.gap : 0), x = (w) => box.left + ((w - range[0]) / (range[1] - range[0])) * wide;
     let low = spectrum.wave.findIndex((w) => w >= range[0]), high = spectrum.wave.findIndex((w) => w > range[1]);
@@ -406,8 +461,9 @@
       pen.textAlign = baseline === "bottom" ? "right" : "center";
       pen.fillText(title, baseline === "bottom" ? box.left + wide : box.left + wide / 2, at + (baseline === "bottom" ? -8 : 23));
     };
-    write(shift, bottom, "top", 5, "rest wavelength (Å, vacuum)");
-    write(1, box.top, "bottom", -5, "observed wavelength (Å)");
+    const rest = "rest wavelength (Å, vacuum)", seen = "observed wavelength (Å, vacuum)";
+    write(state.observed ? 1 : shift, bottom, "top", 5, state.observed ? seen : rest);
+    write(state.observed ? shift : 1, box.top, "bottom", -5, state.observed ? rest : seen);
     pen.strokeStyle = ink;
     pen.strokeRect(box.left, box.top, wide, upper);
     if (lower) pen.strokeRect(box.left, bottom - lower, wide, lower);
@@ -541,6 +597,11 @@
     const [low, high] = state.view || extent(state.spectrum), centre = at === undefined ? (low + high) / 2 : at;
     setView(centre - (centre - low) * factor, centre + (high - centre) * factor);
   }
+  function pan(share) {
+    if (!state.spectrum) return;
+    const [low, high] = state.view || extent(state.spectrum), move = share * (high - low);
+    setView(low + move, high + move);
+  }
   const waveAt = (px) => state.scene.range[0] + ((px - box.left) / state.scene.wide) * (state.scene.range[1] - state.scene.range[0]);
   canvas.addEventListener("wheel", (event) => { if (state.spectrum) { event.preventDefault(); zoom(event.deltaY > 0 ? 1.25 : 0.8, waveAt(event.offsetX)); } }, { passive: false });
   canvas.addEventListener("pointerdown", (event) => {
@@ -567,7 +628,7 @@
   canvas.addEventListener("dblclick", () => { state.view = null; later(); });
 
   // ---------------------------------------------------------------- controls
-  const toggles = { "show-raw": "raw", "show-smooth": "smooth", "show-error": "error", "show-model": "model", "show-lines": "lines" };
+  const toggles = { "show-raw": "raw", "show-smooth": "smooth", "show-error": "error", "show-model": "model", "show-residual": "residual", "show-lines": "lines", observed: "observed" };
   function toggle(id) {
     const name = toggles[id];
     state[name] = !state[name];
@@ -586,6 +647,15 @@
   slider.addEventListener("input", () => setWidth(Number(slider.value)));
   byId("zoom-in").addEventListener("click", () => zoom(0.6));
   byId("zoom-out").addEventListener("click", () => zoom(1 / 0.6));
+  function region() {
+    const rest = value(records[state.index], "worst_wave_rest"), spectrum = state.spectrum;
+    if (!spectrum || typeof rest !== "number") return;
+    const line = lines.find(({ low, high }) => low <= rest && rest <= high), least = 0.035 * rest;
+    const room = line ? 0.6 * (line.high - line.low) : 0, low = line ? Math.min(line.low - room, rest - least) : rest - 2 * least, high = line ? Math.max(line.high + room, rest + least) : rest + 2 * least;
+    const whole = extent(spectrum), shift = 1 + spectrum.z;
+    if (Math.max(low * shift, whole[0]) < Math.min(high * shift, whole[1])) setView(Math.max(low * shift, whole[0]), Math.min(high * shift, whole[1]));
+  }
+  byId("region").addEventListener("click", region);
   byId("reset").addEventListener("click", () => { state.view = null; later(); });
   byId("previous").addEventListener("click", () => choose(state.at - 1, true));
   byId("next").addEventListener("click", () => choose(state.at + 1, true));
@@ -595,14 +665,54 @@
     document.documentElement.dataset.theme = theme;
     byId("theme").textContent = theme === "dark" ? "Light" : "Dark";
     for (const key of document.querySelectorAll(".key")) key.style.background = colour(key.dataset.key);
-    for (const small of document.querySelectorAll("td canvas")) watcher.observe(small);
+    drawRows();
     later();
   }
   byId("theme").addEventListener("click", () => paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+  // ---------------------------------------------------------------- labels: kept in this page until they are saved
+  const given = new Map();
+  for (const [i, label] of data.labels.entries()) {
+    const button = make("button", label);
+    button.type = "button";
+    button.title = "key " + (i + 1);
+    button.addEventListener("click", () => mark(label));
+    byId("marks").append(button);
+  }
+  const labelOf = (record) => given.get(value(record, "targetid")) ?? value(record, "label");
+  function mark(label) {
+    if (state.index < 0) return;
+    const record = records[state.index], wanted = label === labelOf(record) ? "" : label;
+    given.set(value(record, "targetid"), wanted);
+    if (place.has("label")) record[place.get("label")] = wanted || null;
+    byId("export").hidden = false;
+    byId("export").textContent = "Save " + given.size + (given.size === 1 ? " label" : " labels");
+    drawRows();
+    showMarks();
+    facts(record);
+  }
+  function showMarks() {
+    const now = state.index < 0 ? null : labelOf(records[state.index]);
+    for (const button of byId("marks").children) button.setAttribute("aria-pressed", String(button.textContent === now));
+  }
+  function exported() {
+    const when = new Date().toISOString().slice(0, 19) + "+00:00";
+    const ascii = (text) => JSON.stringify(text).replace(/[\u007f-\uffff]/g, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+    return [...given].map(([targetid, label]) => `{"targetid": ${ascii(targetid)}, "label": ${ascii(label)}, "comment": "", "who": "gallery", "when": "${when}", "model": ${ascii(data.model)}}\n`).join("");
+  }
+  byId("export").addEventListener("click", () => {
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob([exported()], { type: "application/jsonl" }));
+    link.download = "labels.jsonl";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
   const keys = { j: () => choose(state.at + 1, true), ArrowRight: () => choose(state.at + 1, true), k: () => choose(state.at - 1, true), ArrowLeft: () => choose(state.at - 1, true),
                  r: () => { state.view = null; later(); }, f: () => toggle("show-raw"), s: () => toggle("show-smooth"), e: () => toggle("show-error"),
                  m: () => toggle("show-model"), l: () => toggle("show-lines"), "+": () => zoom(0.6), "-": () => zoom(1 / 0.6), "?": () => byId("keys").showModal(),
-                 "/": () => byId("filter").focus() };
+                 "/": () => byId("filter").focus(), d: () => toggle("show-residual"), o: () => toggle("observed"), z: region,
+                 ",": () => pan(-0.25), ".": () => pan(0.25), "[": () => setWidth(Math.max(1, state.width - 2)), "]": () => setWidth(Math.min(Number(slider.max), state.width + 2)),
+                 0: () => { const now = state.index < 0 ? null : labelOf(records[state.index]); if (now) mark(now); } };
+  data.labels.forEach((label, i) => { keys[i + 1] = () => mark(label); });
   document.addEventListener("keydown", (event) => {
     const typing = event.target instanceof HTMLInputElement;
     if (typing && event.key === "Escape") event.target.blur();
@@ -622,4 +732,5 @@
   if (wanted >= 0) state.at = wanted;
   arrange();
   document.documentElement.dataset.ready = "true";
+  window.addEventListener("resize", drawRows);
 })();

@@ -1,0 +1,1 @@
+"""The full-screen review: look through candidates and label them by keyboard."""
