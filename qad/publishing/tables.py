@@ -28,7 +28,7 @@ def astropy_table(frame: pl.DataFrame, title: str) -> Table:
     """
     from astropy.table import MaskedColumn, Table
 
-    table = Table(meta={"description": title})
+    table = Table(meta={"description": plain(title)})
     for name in frame.columns:
         info = describe(name)
         series = frame[name]
