@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +54,15 @@ def sky():
 
 
 @pytest.fixture(scope="module")
-def service(sky, tmp_path_factory):
-    with dachs.tap_service(tmp_path_factory.mktemp("tap") / "dachs", sky[2]) as address:
-        yield address
+def service(sky):
+    with tempfile.TemporaryDirectory(prefix="qad-tap-") as folder:
+        Path(folder).chmod(0o711)
+        with dachs.tap_service(Path(folder) / "dachs", sky[2]) as address:
+            yield address
+            with warnings.catch_warnings():
+                # pyvo leaves answers open that nobody reads to the end
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
 
 
 def configured(root, *catalogs, **keys):
