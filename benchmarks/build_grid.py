@@ -3,7 +3,8 @@
 ::
 
     python benchmarks/build_grid.py resample                  one core, and two processes
-    python benchmarks/build_grid.py stages --source RELEASE   extract and build-grid: time, bytes, memory
+    python benchmarks/build_grid.py stages --source RELEASE --pixels 8,40,160,400
+                                                              extract and build-grid: time, bytes, memory, and their growth
 
 The NumPy loop takes float64 running sums and finds edges by arithmetic; it knows neither masked pixels nor errors.
 desispec (``resample_flux`` with ivar) is left out where it is not installed; it defines its result otherwise.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,7 +25,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fetching.bench import Missing, in_turn, shown, spread, table
-from fetching.measure import run
+from fetching.measure import Cost, run
 
 from qad.gridding.resample import resample
 from qad.gridding.wavelength import FIRST_EDGE, grid_of
@@ -104,22 +106,43 @@ def rates(repeat: int) -> None:
     print(f"two processes: {two:,.0f} spectra/s, {two / found['qad']['median']:.2f} x one")
 
 
-def stages(source: Path, root: Path, jobs: int) -> None:
-    """Run extract and build-grid from nothing, as commands."""
-    lines = []
-    root.mkdir(parents=True, exist_ok=True)
-    for command, more in (("extract", ["--source", str(source.absolute())]), ("build-grid", [])):
-        words = [sys.executable, "-m", "qad", command, *more, "--root", str(root), "--jobs", str(jobs), "--json"]
-        cost = run([*words, "--force"], os.environ, root)
-        if cost.status:
-            raise SystemExit(f"{command} failed: {(cost.errors + cost.output)[-1500:]}")
-        files = list((root / ("spectra" if command == "extract" else "grid")).glob("*.parquet"))
-        n = sum(pq.read_metadata(path).num_rows for path in files)
-        size = sum(path.stat().st_size for path in files)
-        figures = [f"{n:,}", f"{cost.seconds:.1f}", f"{n / cost.seconds:,.0f}", f"{n / cost.cpu_seconds:,.0f}"]
-        lines.append([command, *figures, f"{size / 1e6:,.0f}", f"{cost.rss_mb:.0f}"])
+def stages(source: Path, root: Path, jobs: int, pixels: list[int]) -> None:
+    """Run extract and build-grid from nothing, as commands, on the first pixels of a release; see how the cost grows."""
+    lines, costs = [], {}
+    for limit in pixels:
+        for command, more in (
+            ("extract", ["--source", str(source.absolute()), "--limit", str(limit)]),
+            ("build-grid", []),
+        ):
+            n, size, cost = stage(root / f"{limit}", command, [*more, "--jobs", str(jobs)])
+            costs.setdefault(command, []).append((n, cost.seconds))
+            figures = [f"{n:,}", f"{cost.seconds:.1f}", f"{n / cost.seconds:,.0f}", f"{n / cost.cpu_seconds:,.0f}"]
+            lines.append([command, *figures, f"{size / 1e6:,.0f}", f"{cost.rss_mb:.0f}"])
+        shutil.rmtree(root / f"{limit}")
     head = ["", "quasars", "s", "quasars/s", "quasars/CPU s", "MB", "peak MB"]
     table(f"{jobs} processes", head, lines)
+    for command, found in costs.items():
+        if len(found) > 2:
+            print(f"{command}: {growth(*np.array(found).T)}")
+
+
+def stage(root: Path, command: str, options: list[str]) -> tuple[int, int, Cost]:
+    """Run a stage; return the quasars and bytes of its tables, and its cost."""
+    root.mkdir(parents=True, exist_ok=True)
+    cost = run([sys.executable, "-m", "qad", command, *options, "--root", str(root), "--json"], os.environ, root)
+    if cost.status:
+        raise SystemExit(f"{command} failed: {(cost.errors + cost.output)[-1500:]}")
+    files = list((root / ("spectra" if command == "extract" else "grid")).glob("*.parquet"))
+    n = sum(pq.read_metadata(path).num_rows for path in files)
+    return n, sum(path.stat().st_size for path in files), cost
+
+
+def growth(n: np.ndarray, seconds: np.ndarray) -> str:
+    """Return how the time grows with the quasars: the start-up, the time of each further one, and the power."""
+    # relative errors count: the small runs would have no say beside the large ones
+    each, start = np.polyfit(n, seconds, 1, w=1 / seconds)
+    power = np.polyfit(np.log(n), np.log(seconds - start), 1)[0]
+    return f"{start:.2f} s + {1e3 * each:.3f} ms a quasar; without the start-up the time grows as n^{power:.3f}"
 
 
 def main() -> None:
@@ -130,8 +153,12 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("grid-benchmark"), help="work directory, kept")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--pixels", default="0", help="numbers of pixels to run one after the other; 0: all")
     options = parser.parse_args()
-    rates(options.repeat) if options.case == "resample" else stages(options.source, options.root, options.jobs)
+    if options.case == "resample":
+        rates(options.repeat)
+    else:
+        stages(options.source, options.root, options.jobs, [int(number) for number in options.pixels.split(",")])
 
 
 if __name__ == "__main__":

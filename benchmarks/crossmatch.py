@@ -1,29 +1,34 @@
-"""Crossmatch against astropy's `search_around_sky`: time, memory and the set of pairs, in one run.
+"""Crossmatch against astropy's `search_around_sky` and STILTS `tmatch2`: time, memory and the set of pairs, on the same files.
 
 ::
 
-    python benchmarks/crossmatch.py                       100,000 positions x 1,000,000, 1.5 arcsec
-    python benchmarks/crossmatch.py --long 10000000 --only qad
+    python benchmarks/crossmatch.py                                       100,000 positions x 1,000,000, 1.5 arcsec
+    python benchmarks/crossmatch.py --short 1000000 --long 10000000 --repeat 1
+    python benchmarks/crossmatch.py --long 10000000 --only qad            memory does not follow the long catalogue
 
-Each method runs in a process of its own, on the same positions, after a first warm-up on few of them; the best of
-`--repeat` runs counts.  Memory is the peak above what the process held with the positions loaded.
+Each method runs in a process of its own and goes from two FITS files to the pairs; the best of `--repeat` runs counts, after
+a first run on few rows.  qad counts the density for chance probabilities on the way.  Memory is the peak above what the process
+held with its libraries loaded; for STILTS, a Java program, all that the process holds, and its start-up is in its time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 Sky = tuple[np.ndarray, np.ndarray]
 RADIUS_ARCSEC = 1.5
-BLOCK_ROWS = 1 << 17
 
 
 def random_sky(rng: np.random.Generator, n: int) -> Sky:
@@ -52,48 +57,94 @@ def make_lists(n_short: int, n_long: int, clustered: bool) -> tuple[Sky, Sky]:
     return short, (np.mod(ra[order], 360), dec[order])
 
 
-def match_qad(short: Sky, long: Sky) -> Sky:
-    """Return the pairs found by qad, the long list streamed."""
-    from qad.matching.sky import SkyIndex, normal_ra
+def write_fits(path: Path, sky: Sky) -> None:
+    """Write positions and row numbers."""
+    from astropy.io import fits
 
-    index = SkyIndex(*short, RADIUS_ARCSEC)
-    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(long[0]), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        for pairs in index.pairs(normal_ra(long[0][block]), long[1][block]):
-            left.append(pairs.left)
-            right.append(pairs.right + start)
-    return np.concatenate(left), np.concatenate(right)
+    columns = [fits.Column("RA", "D", array=sky[0]), fits.Column("DEC", "D", array=sky[1])]
+    columns.append(fits.Column("ID", "K", array=np.arange(len(sky[0]))))
+    fits.BinTableHDU.from_columns(columns).writeto(path, overwrite=True)
 
 
-def match_astropy(short: Sky, long: Sky) -> Sky:
+def match_qad(short: Path, long: Path) -> Sky:
+    """Return the pairs found by qad, the long list streamed, as the command finds them."""
+    import polars as pl
+    from astropy.io import fits
+
+    from qad.matching.catalogs import open_catalog
+    from qad.matching.columns import Wanted
+    from qad.matching.report import Task, match_catalog
+
+    with fits.open(short) as hdus:
+        data = hdus[1].data
+        ra, dec = (np.asarray(data[name], np.float64) for name in ("RA", "DEC"))
+    n = len(ra)
+    key = {"survey": pl.repeat("main", n, eager=True), "program": pl.repeat("dark", n, eager=True)}
+    candidates = pl.DataFrame({"rank": np.arange(n), "targetid": np.arange(n), **key, "healpix": np.zeros(n, np.int32)})
+    candidates = candidates.with_columns(ra=pl.Series(ra), dec=pl.Series(dec))
+    table = match_catalog(candidates, open_catalog(long, Wanted(id="ID")), Task("long", RADIUS_ARCSEC, 2015.5)).table
+    return table["rank"].to_numpy(), table["catalog_id"].cast("int64").to_numpy()
+
+
+def match_astropy(short: Path, long: Path) -> Sky:
     """Return the pairs found by astropy."""
     import astropy.units as u
     from astropy.coordinates import SkyCoord, search_around_sky
+    from astropy.io import fits
 
-    first, second = SkyCoord(*short, unit="deg"), SkyCoord(*long, unit="deg")
-    left, right, _, _ = search_around_sky(first, second, RADIUS_ARCSEC * u.arcsec)
+    coordinates = []
+    for path in (short, long):
+        with fits.open(path) as hdus:
+            coordinates.append(SkyCoord(hdus[1].data["RA"], hdus[1].data["DEC"], unit="deg"))
+    left, right, _, _ = search_around_sky(*coordinates, RADIUS_ARCSEC * u.arcsec)
     return left, right
 
 
-METHODS: dict[str, Callable[[Sky, Sky], Sky]] = {"qad": match_qad, "astropy": match_astropy}
+def match_stilts(short: Path, long: Path) -> Sky:
+    """Return the pairs found by STILTS."""
+    from astropy.io import fits
+
+    output = short.with_name("stilts.fits")
+    command = ["stilts", "tmatch2", f"in1={short}", f"in2={long}", "ifmt1=fits", "ifmt2=fits", "matcher=sky"]
+    command += [
+        f"params={RADIUS_ARCSEC}",
+        "values1=RA DEC",
+        "values2=RA DEC",
+        "find=all",
+        "join=1and2",
+        "progress=none",
+    ]
+    command += ["ocmd=keepcols 'ID_1 ID_2'", f"out={output}", "ofmt=fits"]
+    subprocess.run(command, check=True, capture_output=True)
+    with fits.open(output) as hdus:
+        return np.array(hdus[1].data["ID_1"]), np.array(hdus[1].data["ID_2"])
+
+
+METHODS: dict[str, Callable[[Path, Path], Sky]] = {
+    "qad": match_qad,
+    "astropy": match_astropy,
+    "stilts": match_stilts,
+}
 
 
 def measure(method: str, options: argparse.Namespace) -> dict[str, float | int]:
     """Run one method in this process and return seconds, MB, and a sum over its pairs that tells sets apart."""
-    short, long = make_lists(options.short, options.long, options.clustered)
+    short, long = options.folder / "short.fits", options.folder / "long.fits"
     match = METHODS[method]
-    match((short[0][:100], short[1][:100]), (long[0][:100], long[1][:100]))
+    if method != "stilts":  # a process of its own has nothing to warm up
+        match(options.folder / "few.fits", options.folder / "few.fits")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds, left, right = np.inf, np.empty(0), np.empty(0)
     for _ in range(options.repeat):
         start = time.perf_counter()
         left, right = match(short, long)
         seconds = min(seconds, time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    if method == "stilts":
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     pairs = np.sort(np.asarray(left, np.uint64) * np.uint64(options.long) + np.asarray(right, np.uint64))
     digest = int((pairs * np.arange(1, len(pairs) + 1, dtype=np.uint64)).sum() % np.uint64(2**53))
-    return {"seconds": seconds, "extra_mb": (peak - before) / 1024, "pairs": len(pairs), "digest": digest}
+    return {"seconds": seconds, "extra_mb": peak / 1024, "pairs": len(pairs), "digest": digest}
 
 
 def main() -> int:
@@ -103,25 +154,44 @@ def main() -> int:
     parser.add_argument("--long", type=int, default=1_000_000)
     parser.add_argument("--clustered", action="store_true", help="the short list in 200 clusters of half a degree")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--only", choices=sorted(METHODS))
+    parser.add_argument("--only", choices=sorted(METHODS), action="append")
+    parser.add_argument("--folder", type=Path, help="where the files are made, and kept")
     parser.add_argument("--measure", choices=sorted(METHODS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(options.measure, options)))
         return 0
+    with tempfile.TemporaryDirectory() as made:
+        folder = options.folder or Path(made)
+        if not (folder / "long.fits").exists():
+            for name, sky in zip(
+                ("short", "long"), make_lists(options.short, options.long, options.clustered), strict=True
+            ):
+                write_fits(folder / f"{name}.fits", sky)
+            write_fits(folder / "few.fits", random_sky(np.random.default_rng(1), 100))
+        return compare(folder, options)
+
+
+def compare(folder: Path, options: argparse.Namespace) -> int:
+    """Run the methods on the files of a folder."""
     found = {}
-    for method in [options.only] if options.only else list(METHODS):
-        command = [sys.executable, __file__, *sys.argv[1:], "--measure", method]
-        found[method] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        row = found[method]
-        print(f"{method:8} {row['seconds']:8.3f} s  {row['extra_mb']:8.0f} MB  {row['pairs']:9,} pairs")
-    if len(found) < 2:
-        return 0
-    ratio = found["astropy"]["seconds"] / found["qad"]["seconds"]
-    memory = found["qad"]["extra_mb"] / found["astropy"]["extra_mb"]
-    same = found["astropy"]["digest"] == found["qad"]["digest"]
-    print(f"{ratio:.1f} x as fast as astropy, {memory:.2f} of its memory, pairs {'equal' if same else 'DIFFER'}")
-    return 0 if same else 1
+    for method in options.only or METHODS:
+        if method == "stilts" and shutil.which("stilts") is None:
+            print("stilts   is not installed (Debian: apt install stilts)")
+            continue
+        arguments = [sys.executable, __file__, "--measure", method, "--folder", str(folder)]
+        arguments += ["--long", str(options.long), "--repeat", str(options.repeat)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        found[method] = row = json.loads(done.stdout)
+        print(f"{method:8} {row['seconds']:8.3f} s  {row['extra_mb']:8.0f} MB  {row['pairs']:9,} pairs", flush=True)
+    is_same = len({row["digest"] for row in found.values()}) == 1
+    for method, row in found.items():
+        if method != "qad" and "qad" in found:
+            ratio, memory = row["seconds"] / found["qad"]["seconds"], found["qad"]["extra_mb"] / row["extra_mb"]
+            print(f"{ratio:.1f} x as fast as {method}, {memory:.2f} of its memory")
+    print(f"pairs {'equal' if is_same else 'DIFFER'}")
+    return 0 if is_same else 1
 
 
 if __name__ == "__main__":

@@ -5,6 +5,17 @@ architectures rest-frame, factor and mlp, and prints how well each view and the 
 
     python benchmarks/detection.py --quasars 5000 --seed 1 --json detection.json
 
+With ``compare`` it prints, as a table in Markdown, our default ranking beside what others rank by (reduced chi2 of a plain
+autoencoder, weighted principal components, isolation forest, nearest neighbours, spender, trees that learned the truth of
+half)::
+
+    pip install scikit-learn
+    python benchmarks/detection.py compare --quasars 5000 --seed 1
+    python benchmarks/detection.py compare --simulation second --quasars 20000 --spender spender-env/bin/python
+
+``--simulation second`` is one that shares no code with `qad simulate` (``benchmarks/detecting/second_*.py``).  spender brings
+PyTorch and wants an environment of its own: see ``benchmarks/detecting/spender_run.py``.
+
 Finished stages are recognised and skipped, so that a second run with the same directory only evaluates.
 """
 
@@ -44,13 +55,16 @@ def main() -> None:
     options = _arguments()
     root = options.directory / "data"
     started = time.monotonic()
-    _prepare(options, root)
+    truth = _prepare(options, root)
+    if options.what == "compare":
+        _compare(options, root, truth, started)
+        return
     document: dict[str, Any] = {"settings": {key: str(value) for key, value in vars(options).items()}, "scores": {}}
     for arch in options.arch:
         qad.train(root=root, name=arch, arch=arch, jobs=options.jobs)
         qad.score(root=root, name=arch, jobs=options.jobs, force=options.rescore)
         _say(started, f"{arch}: trained and scored")
-        document["scores"] |= _evaluate(root, arch, options.directory / "release" / "truth.parquet")
+        document["scores"] |= _evaluate(root, arch, truth)
     _print(document["scores"])
     if options.json:
         options.json.write_text(json.dumps(document, indent=2) + "\n")
@@ -58,6 +72,12 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("views", "compare"), default="views")
+    parser.add_argument("--simulation", choices=("first", "second"), default="first")
+    parser.add_argument(
+        "--spender", default="", metavar="PYTHON", help="interpreter that has spender; empty: without it"
+    )
+    parser.add_argument("--spender-seconds", type=float, default=120.0, help="how long spender is trained")
     parser.add_argument("--directory", type=Path, default=Path("detection-benchmark"), help="work directory, kept")
     parser.add_argument("--quasars", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
@@ -70,8 +90,36 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _prepare(options: argparse.Namespace, root: Path) -> None:
+def _compare(options: argparse.Namespace, root: Path, truth: Path, started: float) -> None:
+    from detecting.compare import compare, markdown
+
+    for arch in ARCHITECTURES:
+        qad.train(root=root, name=arch, arch=arch, jobs=options.jobs)
+        qad.score(root=root, name=arch, jobs=options.jobs, force=options.rescore)
+        _say(started, f"{arch}: trained and scored")
+    document = compare(root, truth, options.spender, options.spender_seconds)
+    _say(started, "compared")
+    print(markdown(document))
+    if options.json:
+        settings = {key: str(value) for key, value in vars(options).items()}
+        options.json.write_text(json.dumps({"settings": settings, **document}, indent=2) + "\n")
+
+
+def _prepare(options: argparse.Namespace, root: Path) -> Path:
+    """Make release and grid, and return the truth."""
     release = options.directory / "release"
+    if options.simulation == "second":
+        from detecting.second_release import write_release
+
+        write_release(release, options.quasars, options.anomaly_rate, options.artefact_rate, options.seed)
+    else:
+        _simulate(options, release)
+    qad.extract(root=root, source=release, jobs=options.jobs)
+    qad.build_grid(root=root, jobs=options.jobs)
+    return release / "truth.parquet"
+
+
+def _simulate(options: argparse.Namespace, release: Path) -> None:
     qad.simulate(
         release,
         quasars=options.quasars,
@@ -82,8 +130,6 @@ def _prepare(options: argparse.Namespace, root: Path) -> None:
         resolution=False,
         jobs=options.jobs,
     )
-    qad.extract(root=root, source=release, jobs=options.jobs)
-    qad.build_grid(root=root, jobs=options.jobs)
 
 
 def _evaluate(root: Path, arch: str, truth_file: Path) -> dict[str, Any]:

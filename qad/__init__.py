@@ -17,7 +17,20 @@ __version__ = "0.1.0"
 
 _LAZY = {
     **dict.fromkeys(
-        ("fetch", "extract", "build_grid", "train", "score", "crossmatch", "inspect", "simulate"), "qad.api"
+        (
+            "fetch",
+            "extract",
+            "build_grid",
+            "train",
+            "score",
+            "evaluate",
+            "measure",
+            "crossmatch",
+            "inspect",
+            "publish",
+            "simulate",
+        ),
+        "qad.api",
     ),
     "load_config": "qad.config",
     "Config": "qad.config",

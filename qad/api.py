@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from qad.config import Config, load_config
+from qad.config import load_config
 from qad.errors import ConfigError
 from qad.index import INDEXED_STAGES
 from qad.parallel import parse_share
@@ -27,8 +27,11 @@ STAGES = {
     "build_grid": "qad.gridding.stage",
     "train": "qad.training.stage",
     "score": "qad.scoring.stage",
+    "measure": "qad.analysis.stage",
     "crossmatch": "qad.matching.stage",
     "inspect": "qad.inspection.stage",
+    "evaluate": "qad.evaluation.stage",
+    "publish": "qad.publishing.stage",
 }
 """Section and function name of each stage, and the module that holds the function."""
 SHARED_STAGES = ("fetch", "extract", "build_grid", "score", "crossmatch")
@@ -60,6 +63,11 @@ def score(**options: Any) -> StageResult:
     return _call("score", options)
 
 
+def measure(**options: Any) -> StageResult:
+    """Measure lines, continuum and absorption of the candidates; the keys of ``[measure]``."""
+    return _call("measure", options)
+
+
 def crossmatch(**options: Any) -> StageResult:
     """Match candidates with catalogues by position; the keys of ``[crossmatch]``."""
     return _call("crossmatch", options)
@@ -70,6 +78,16 @@ def inspect(**options: Any) -> StageResult:
     return _call("inspect", options)
 
 
+def evaluate(**options: Any) -> StageResult:
+    """Measure how well the scores find planted anomalies; the keys of ``[evaluate]``."""
+    return _call("evaluate", options)
+
+
+def publish(directory: str | Path, **options: Any) -> StageResult:
+    """Write a catalogue for publication into a folder; the keys of ``[publish]``."""
+    return _call("publish", options, Path(directory))
+
+
 def simulate(directory: str | Path, **options: Any) -> StageResult:
     """Write a simulated release; see :func:`qad.simulation.release.simulate`."""
     from qad.simulation.release import simulate as write
@@ -77,7 +95,7 @@ def simulate(directory: str | Path, **options: Any) -> StageResult:
     return write(Path(directory), **options)
 
 
-def _call(verb: str, options: dict[str, Any]) -> StageResult:
+def _call(verb: str, options: dict[str, Any], *arguments: Any) -> StageResult:
     from qad.index.stage import sync
     from qad.storage.lock import stage_lock
 
@@ -95,9 +113,9 @@ def _call(verb: str, options: dict[str, Any]) -> StageResult:
         raise ConfigError(f"{verb} cannot be done in shards; those that can: {', '.join(SHARED_STAGES)}")
     run = replace(run, share=share, cluster=config.cluster_for(share, scheduler is not None))
     started = time.monotonic()
-    function: Callable[[Config, RunOptions], StageResult] = getattr(importlib.import_module(STAGES[verb]), verb)
+    function: Callable[..., StageResult] = getattr(importlib.import_module(STAGES[verb]), verb)
     if verb == "inspect" or run.dry_run:
-        result = function(config, run)
+        result = function(config, run, *arguments)
     else:
         locked = (
             nullcontext()
@@ -105,7 +123,7 @@ def _call(verb: str, options: dict[str, Any]) -> StageResult:
             else stage_lock(config.workspace.locks, verb.replace("_", "-"), share)
         )
         with locked:
-            result = function(config, run)
+            result = function(config, run, *arguments)
         if verb in INDEXED_STAGES:
             sync(config, run)
     return replace(result, seconds=time.monotonic() - started)

@@ -25,11 +25,14 @@ from qad.settings import (
     BuildGrid,
     Cluster,
     Crossmatch,
+    Evaluate,
     Extract,
     Fetch,
     Index,
     Inspect,
+    Measure,
     Paths,
+    Publish,
     Score,
     Section,
     Train,
@@ -58,8 +61,11 @@ class Config:
     build_grid: BuildGrid
     train: Train
     score: Score
+    measure: Measure
     crossmatch: Crossmatch
     inspect: Inspect
+    evaluate: Evaluate
+    publish: Publish
     cluster: Cluster
     index: Index
     file: Path | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from qad.errors import EXIT_OK, EXIT_SOME_FAILED
 from qad.parallel import Cluster, Share
 
 BYTES = "B"
@@ -84,10 +85,11 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Failure:
-    """One unit of work that failed, and why."""
+    """One unit of work that failed, and why; `exit_code` is what the command ends with if no unit failed otherwise."""
 
     unit: str
     reason: str
+    exit_code: int = EXIT_SOME_FAILED
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,12 @@ class StageResult:
     seconds: float = 0.0
     dry_run: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with: the failures' own code if they share one, else that some failed."""
+        codes = {failure.exit_code for failure in self.failures}
+        return codes.pop() if len(codes) == 1 else EXIT_SOME_FAILED if codes else EXIT_OK
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that ``--json`` prints."""

@@ -211,7 +211,7 @@ SCORES = Table(
         Column("latent", "float32[n_latent]", "", "latent position"),
     ),
     ("rank",),
-    open_prefixes=("view_", "p_"),
+    open_prefixes=("view_", "p_", "rank_"),
 )
 
 MATCHES = Table(
@@ -230,8 +230,159 @@ MATCHES = Table(
         Column("best", "bool", "", "the nearest of the candidate's matches"),
     ),
     ("rank", "sep_arcsec"),
-    open_prefixes=("cat_",),
+    open_prefixes=("cat_", "chance_"),
 )
+
+COUNTERPARTS = Table(
+    "counterparts",
+    1,
+    (
+        Column("rank", "int64", "", "rank of the candidate"),
+        Column("targetid", "int64", "", "DESI TARGETID"),
+        Column("survey", "dictionary", "", "DESI survey"),
+        Column("program", "dictionary", "", "DESI program"),
+        Column("healpix", "int32", "", "HEALPix pixel, nside 64, nested"),
+        Column("n_searched", "int32", "", "catalogues that were searched for it"),
+        Column("n_matched", "int32", "", "catalogues that have it"),
+        Column("matched", "string", "", "their names"),
+        Column("known", "bool", "", "a catalogue of quasars or SIMBAD lists it; null: none was searched", True),
+        Column("known_catalog", "string", "", "the one that says most: SDSS DR16Q, Milliquas, SIMBAD", True),
+        Column("known_id", "string", "", "its name there", True),
+        Column("known_type", "string", "", "its type there", True),
+        Column("known_z", "float64", "", "its redshift there", True),
+        Column("known_chance_p", "float64", "", "probability that this entry is unrelated", True),
+        Column("delta_z", "float64", "", "z - known_z", True),
+        Column("delta_v_kms", "float64", "km s-1", "c (z - known_z) / (1 + known_z)", True),
+        Column("gaia_id", "string", "", "Gaia DR3 source", True),
+        Column("pm_sig", "float64", "", "proper motion in units of its error; above 5: hardly a quasar", True),
+        Column("parallax_sig", "float64", "", "parallax above that of quasars in units of its error", True),
+        Column("wise_catalog", "string", "", "where the mid-infrared colours come from", True),
+        Column("w1_w2", "float64", "mag", "W1 - W2, Vega", True),
+        Column("w1_w2_err", "float64", "mag", "error of w1_w2", True),
+        Column("w2_w3", "float64", "mag", "W2 - W3, Vega (AllWISE)", True),
+        Column("w2_w3_err", "float64", "mag", "error of w2_w3", True),
+        Column("radio_detected", "bool", "", "a radio survey has it; null: none was searched", True),
+        Column("radio_catalog", "string", "", "the one whose flux is given: FIRST, VLASS, LoTSS", True),
+        Column("radio_id", "string", "", "its name there", True),
+        Column("radio_flux", "float64", "mJy", "integrated flux density", True),
+        Column("radio_frequency", "float64", "GHz", "where it was observed", True),
+        Column("radio_chance_p", "float64", "", "probability that this entry is unrelated", True),
+        Column("radio_loudness", "float64", "", "f_nu(5 GHz) / f_nu(2500 Å), rest frame", True),
+        Column("radio_loudness_4400", "float64", "", "f_nu(5 GHz) / f_nu(4400 Å), rest frame", True),
+        Column("radio_loud", "bool", "", "radio_loudness > 10", True),
+        Column("xray_detected", "bool", "", "an X-ray catalogue has it; null: none was searched", True),
+        Column("xray_catalog", "string", "", "the one whose flux is given: Chandra, XMM, eROSITA", True),
+        Column("xray_id", "string", "", "its name there", True),
+        Column("xray_flux", "float64", "erg s-1 cm-2", "flux in xray_band", True),
+        Column("xray_band", "string", "", "energies of xray_flux", True),
+        Column("xray_chance_p", "float64", "", "probability that this entry is unrelated", True),
+    ),
+    ("rank",),
+)
+"""What the catalogues that crossmatch knows say of a candidate together: one row each."""
+
+
+LINE_FLUX_UNIT = "1e-17 erg s-1 cm-2"
+MEASURED_LINES: tuple[tuple[str, str, bool], ...] = (
+    ("lya", "Ly alpha 1216, from its red half", True),
+    ("nv", "N V 1240", True),
+    ("siiv_oiv", "Si IV 1397 + O IV] 1402", True),
+    ("oi1304", "O I 1304", True),
+    ("cii1335", "C II 1335", False),
+    ("civ", "C IV 1549", True),
+    ("heii1640", "He II 1640", True),
+    ("oiii1663", "O III] 1663", True),
+    ("niv1486", "N IV] 1486", False),
+    ("ciii", "C III] 1909", True),
+    ("aliii", "Al III 1857", True),
+    ("siiii", "Si III] 1892", False),
+    ("niii1750", "N III] 1750", False),
+    ("mgii", "Mg II 2799", True),
+    ("nev3426", "[Ne V] 3427", True),
+    ("oii", "[O II] 3727, 3730", True),
+    ("neiii3869", "[Ne III] 3870", True),
+    ("hdelta", "H delta, broad", True),
+    ("hgamma", "H gamma, broad", True),
+    ("oiii4364", "[O III] 4364", True),
+    ("hbeta", "H beta, broad", True),
+    ("oiii5008", "[O III] 5008", True),
+    ("hbeta_narrow", "H beta, narrow", False),
+    ("heii4687", "He II 4687", True),
+    ("hei5877", "He I 5877", True),
+    ("halpha", "H alpha, broad", True),
+    ("halpha_narrow", "H alpha, narrow", True),
+    ("nii6585", "[N II] 6585", False),
+    ("sii6718", "[S II] 6718", False),
+    ("sii6733", "[S II] 6733", False),
+    ("oi6302", "[O I] 6302", False),
+)
+"""Lines that `measure` fits: name in columns, name for people, and whether it has a width and shift of its own."""
+LINE_COMPLEXES = (
+    *("lya", "siiv", "civ", "ciii", "mgii", "nev", "oii", "neiii", "hdelta", "hgamma", "hbeta", "hei", "halpha"),
+)
+"""Names of the groups of lines that are fitted together."""
+
+
+def _line_columns(name: str, text: str, has_shape: bool) -> list[Column]:
+    quantities = [
+        ("flux", LINE_FLUX_UNIT, "observed flux, corrected for Galactic dust"),
+        ("ew", "Angstrom", "rest equivalent width over all that is smooth, positive in emission"),
+        *([("fwhm", "km s-1", "full width at half maximum, intrinsic")] if has_shape else []),
+        *([("shift", "km s-1", "half-flux velocity from z, negative towards us")] if has_shape else []),
+    ]
+    found = []
+    for quantity, unit, what in quantities:
+        found += [
+            Column(f"{name}_{quantity}", "float32", unit, f"{text}: {what}", True),
+            Column(f"{name}_{quantity}_err", "float32", unit, f"{text}: error of {name}_{quantity}", True),
+        ]
+    limit = f"{text}: 3 sigma upper limit of {name}_ew where the flux is below 3 sigma"
+    return [*found, Column(f"{name}_ew_limit", "float32", "Angstrom", limit, True)]
+
+
+def _with_error(name: str, unit: str, text: str) -> list[Column]:
+    return [
+        Column(name, "float32", unit, text, True),
+        Column(f"{name}_err", "float32", unit, f"error of {name}", True),
+    ]
+
+
+MEASURES = Table(
+    "measures",
+    1,
+    (
+        Column("rank", "int64", "", "rank of the candidate"),
+        *_KEY,
+        *_with_error("slope_uv", "", "exponent of F_lambda below 5000 Å"),
+        *_with_error("slope_opt", "", "exponent of F_lambda above 5000 Å"),
+        *_with_error("slope_break", "", "slope_opt less slope_uv"),
+        *(
+            column
+            for wave in (1450, 3000, 5100)
+            for column in (
+                *_with_error(f"flux_{wave}", FLUX_UNIT, f"continuum F_lambda at rest {wave} Å, as observed"),
+                *_with_error(f"loglum_{wave}", "dex(erg s-1)", f"log10 of lambda L_lambda at rest {wave} Å"),
+            )
+        ),
+        *_with_error("ai_civ", "km s-1", "absorption index of C IV"),
+        *_with_error("bi_civ", "km s-1", "balnicity index of C IV"),
+        Column("bal_vmin", "float32", "km s-1", "where C IV absorption begins, negative: outflow", True),
+        Column("bal_vmax", "float32", "km s-1", "where C IV absorption ends", True),
+        Column("z_alt", "float64", "", "best other redshift at which a strong line would be another one", True),
+        Column("z_alt_dchi2", "float32", "", "chi2 at z less chi2 at z_alt; positive: z_alt fits better", True),
+        Column("z_alt_lines", "string", "", "which line would be which", True),
+        Column("redrock_chi2_dof", "float32", "", "chi2 over pixels less coefficients, of redrock's fit", True),
+        Column("redrock_deltachi2", "float32", "", "chi2 of redrock's second best fit less that of the best", True),
+        Column("redrock_template", "string", "", "template of redrock's fit", True),
+        *(column for line in MEASURED_LINES for column in _line_columns(*line)),
+        *(
+            Column(f"{name}_fit_chi2", "float32", "", f"reduced chi2 of the fit of the {name} complex", True)
+            for name in LINE_COMPLEXES
+        ),
+    ),
+    ("rank",),
+)
+"""Lines, continuum, absorption and other redshifts; null: not covered, or not measurable."""
 
 TRUTH = Table(
     "truth",
@@ -251,4 +402,6 @@ TRUTH = Table(
     ("targetid",),
 )
 
-TABLES: dict[str, Table] = {table.name: table for table in (SPECTRA, GRID, SCORES, MATCHES, TRUTH)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (SPECTRA, GRID, SCORES, MATCHES, COUNTERPARTS, MEASURES, TRUTH)
+}

@@ -173,7 +173,7 @@ class Score(Section):
     )
     neighbours: int = Field(200, ge=20, description="spectra of like S/N and redshift that calibrate each one")
     weights: dict[str, float] = Field(
-        {"local": 1.0, "latent": 0.5, "line": 1.0}, description="weight of each view in the score"
+        {"local": 1.0, "latent": 0.5, "line": 1.0, "class": 1.0}, description="weight of each view in the score"
     )
     artefact_threshold: float = Field(
         0.5, ge=0, le=1, description="artefact probability above which a spectrum ranks below real candidates"
@@ -182,18 +182,53 @@ class Score(Section):
     batch_size: int = Field(512, ge=1, description="spectra in a step")
 
 
+class Measure(Section):
+    """What is measured on the spectra of candidates."""
+
+    name: str = Field("default", description="model whose candidates are measured")
+    top: int = Field(1000, ge=0, description="candidates to measure, from rank 1; 0: all")
+    templates: str = Field(
+        "",
+        description="folder of redrock-templates (rrtemplate-QSO-*.fits) for other redshifts and drawings; empty: a composite made here",
+    )
+
+
 class Crossmatch(Section):
     """Which catalogues to match the candidates with."""
 
     name: str = Field("default", description="model whose candidates are matched")
-    catalogs: list[str] = Field([], description="catalogue files: FITS, Parquet, CSV or VOTable")
-    radius_arcsec: float = Field(1.5, gt=0, le=3600, description="largest separation, arcsec")
+    catalogs: list[str] = Field(
+        [],
+        description="catalogues: files (FITS, Parquet, CSV, VOTable, HATS), known ones (PRESET, PRESET:FILE), vizier:TABLE, tap:URL#TABLE; NAME= before it names it",
+    )
+    radius_arcsec: float = Field(
+        1.5, gt=0, le=3600, description="largest separation, arcsec; known catalogues have their own unless this is set"
+    )
+    epoch: float = Field(
+        2015.5,
+        ge=1900,
+        le=2100,
+        description="epoch of the candidates' positions, Julian year (DESI's REF_EPOCH): sources with proper motions are moved there",
+    )
     top: int = Field(1000, ge=0, description="candidates to match, from rank 1; 0: all")
     ra_column: str = Field("", description="right ascension column, degrees; empty: found by name")
     dec_column: str = Field("", description="declination column, degrees; empty: found by name")
     id_column: str = Field("", description="identifier column; empty: found by name, else the row number")
     columns: list[str] = Field([], description="further columns to carry over, with the prefix cat_")
     keep_unmatched: bool = Field(False, description="write a row for candidates without a match")
+    annulus_arcsec: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="how far around candidates a service is asked, arcsec: the ring beyond the radius measures chance matches",
+    )
+    xmatch_url: str = Field(
+        "http://cdsxmatch.u-strasbg.fr/xmatch/api/v1/sync", description="address of the CDS X-Match service"
+    )
+    tap_url: str = Field("", description="TAP service of the known catalogues; empty: each one's own")
+    chunk: int = Field(5000, ge=1, le=500_000, description="positions in a question to a service")
+    retries: int = Field(5, ge=0, le=100, description="attempts after the first, per question")
+    timeout_s: float = Field(300.0, gt=0, description="seconds to wait for a service's answer")
 
 
 class Inspect(Section):
@@ -228,6 +263,41 @@ class Inspect(Section):
     background: Literal["auto", "dark", "light"] = Field("auto", description="of the terminal, and of pictures")
 
 
+class Evaluate(Section):
+    """How well anomalies are found: what is planted into held-out spectra, and what it stands for."""
+
+    name: str = Field("default", description="model whose scores are evaluated")
+    spectra: int = Field(
+        1000, ge=10, le=1_000_000, description="spectra to plant something into, a fifth of them artefacts"
+    )
+    classes: list[str] = Field([], description="anomaly classes to plant, as `qad simulate` knows them; empty: all")
+    prevalence: float = Field(
+        0.01, gt=0, lt=0.5, description="share of anomalies among spectra, for precision and average precision"
+    )
+    artefact_prevalence: float = Field(
+        0.01, ge=0, lt=0.5, description="the same of artefacts, for their share of the first"
+    )
+    top: list[int] = Field([100, 1000], description="lengths of the list that somebody would look through")
+    truth: str = Field(
+        "",
+        description="truth.parquet of a simulated release, to judge the scores by it instead of planting; empty: the one in extract.source if there is one; none: plant",
+    )
+    seed: int = Field(0, ge=0, description="seed of every random number")
+
+
+class Publish(Section):
+    """What a catalogue for publication holds."""
+
+    name: str = Field("default", description="model whose candidates are published")
+    top: int = Field(500, ge=0, description="candidates, from rank 1; 0: all that are left")
+    where: str = Field("", description="only rows for which this SQL expression holds, e.g. z > 2 and snr > 3")
+    labels: list[str] = Field([], description="only candidates with one of these labels; empty: labelled or not")
+    artefact_max: float = Field(0.5, ge=0, le=1, description="highest artefact probability of a published candidate")
+    title: str = Field("Anomalous quasars in DESI", description="title of the catalogue")
+    authors: list[str] = Field([], description="authors, Family, Given; empty: to be filled in")
+    version: str = Field("1.0", description="version of the catalogue")
+
+
 class Cluster(Section):
     """The optional Dask cluster that runs extract, build-grid, score and crossmatch."""
 
@@ -258,8 +328,11 @@ SECTIONS: dict[str, type[Section]] = {
     "build_grid": BuildGrid,
     "train": Train,
     "score": Score,
+    "measure": Measure,
     "crossmatch": Crossmatch,
     "inspect": Inspect,
+    "evaluate": Evaluate,
+    "publish": Publish,
     "cluster": Cluster,
     "index": Index,
 }

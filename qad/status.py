@@ -34,8 +34,10 @@ def workspace_status(workspace: Workspace) -> list[StageStatus]:
         _tables("build-grid", _below(workspace.grid, "grid-*.parquet")),
         _models("train", workspace.models),
         _tables("score", _below(workspace.scores, "*.parquet"), named=True),
+        _tables("measure", _below(workspace.root / "measures", "*.parquet"), named=True),
         _tables("crossmatch", _below(workspace.matches, "*.parquet"), named=True),
         _files("inspect", _below(workspace.root / "inspect", "*")),
+        _files("evaluate", _below(workspace.evaluation, "*.json")),
     ]
 
 

@@ -7,7 +7,11 @@
     grid/grid-00017-of-00128.parquet  grid/grid.json  grid/cache/        build-grid
     models/<name>/                                                       train
     scores/<model>.parquet                                               score
+    measures/<model>.parquet                                             measure
     matches/<model>-<catalog>.parquet                                    crossmatch
+    evaluation/<model>.json  evaluation/<model>.png                      evaluate
+    counterparts/<model>.parquet                                         crossmatch: all catalogues, a row a candidate
+    answers/<catalog>/                                                   what services said to crossmatch
     inspect/labels.jsonl  inspect/gallery/                               inspect
     log/<time>-<stage>.jsonl  .qad/ (locks, receipts)
 """
@@ -81,6 +85,10 @@ class Workspace:
         """Return the `scores` table of a model."""
         return self.scores / f"{safe_name(name, 'model name')}.parquet"
 
+    def measures_file(self, name: str) -> Path:
+        """Return the `measures` table of a model's candidates."""
+        return self.root / "measures" / f"{safe_name(name, 'model name')}.parquet"
+
     @property
     def matches(self) -> Path:
         """The folder of the `matches` tables."""
@@ -89,6 +97,23 @@ class Workspace:
     def matches_file(self, name: str, catalog: str) -> Path:
         """Return the `matches` table of a model's candidates with a catalogue."""
         return self.matches / f"{safe_name(name, 'model name')}-{safe_name(catalog, 'catalogue name')}.parquet"
+
+    def counterparts_file(self, name: str) -> Path:
+        """Return the `counterparts` table of a model's candidates."""
+        return self.root / "counterparts" / f"{safe_name(name, 'model name')}.parquet"
+
+    def answers(self, catalog: str) -> Path:
+        """Return the folder of what a service said about a catalogue."""
+        return self.root / "answers" / safe_name(catalog, "catalogue name")
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of the evaluations."""
+        return self.root / "evaluation"
+
+    def evaluation_file(self, name: str) -> Path:
+        """Return the figures of a model's evaluation; the plot lies beside it."""
+        return self.evaluation / f"{safe_name(name, 'model name')}.json"
 
     @property
     def labels(self) -> Path:

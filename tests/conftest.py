@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# nohup, or a shell that starts the tests in the background, ignores these; so would every process that a test starts and
+# stops, for qad leaves a signal ignored that it finds so
+for _ignorable in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_ignorable) is signal.SIG_IGN:
+        signal.signal(_ignorable, signal.SIG_DFL if _ignorable is signal.SIGHUP else signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

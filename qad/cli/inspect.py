@@ -45,7 +45,9 @@ def inspect(
     smooth_px: Annotated[
         int | None, typer.Option("--smooth", "--smooth-px", metavar="N", help="Pixels of the running mean in plots.")
     ] = None,
-    zoom: Annotated[str | None, typer.Option(metavar="LO:HI", help="Plot only this stretch of wavelength, Å.")] = None,
+    zoom: Annotated[
+        str | None, typer.Option(metavar="LO:HI", help="Plot only this stretch, Å of the lower axis.")
+    ] = None,
     rest: Annotated[
         bool | None, typer.Option("--rest/--observed", help="Wavelengths of the lower axis and of --zoom.")
     ] = None,

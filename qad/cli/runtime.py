@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,7 @@ class Run:
         if verb in INDEXED_STAGES and not result.dry_run:
             self.sync_index(config)
         if result.failures:
-            raise typer.Exit(EXIT_SOME_FAILED)
+            raise typer.Exit(result.exit_code)
         return result
 
     def work(self, verb: str, function: Callable[[Config, RunOptions], StageResult], config: Config) -> StageResult:
@@ -198,8 +197,3 @@ def _stop_signals() -> Iterator[None]:
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)
-
-
-def path_list(values: list[Path] | None) -> list[str] | None:
-    """Return paths as configuration text, None where none was given."""
-    return [str(value) for value in values] if values else None

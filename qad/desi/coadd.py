@@ -17,8 +17,8 @@ import numpy as np
 
 from qad.desi.columns import matched_columns, read_columns
 from qad.desi.datamodel import FLUX_BUNIT, IVAR_BUNIT
-from qad.desi.fits import FitsFile, walk_hdus
-from qad.desi.header import Header
+from qad.desi.fits import MAX_IMAGE_BYTES, FitsFile, walk_hdus
+from qad.desi.header import ITEM_BYTES, Header
 from qad.errors import InputError
 from qad.schema import N_WAVE, WAVE_START, WAVE_STEP
 
@@ -172,12 +172,23 @@ class CoaddFile:
         if name not in self._starts:
             return None
         prefix = name.upper()
+        if name == self.cameras[0]:
+            self._file.reserve(min(self._plane_bytes(len(rows)), MAX_IMAGE_BYTES))
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is no measurement
             flux, ivar = (
                 self._file.image(f"{prefix}_{what}", rows).astype(np.float32, copy=False) for what in ("FLUX", "IVAR")
             )
         mask = self._file.image(f"{prefix}_MASK", rows) if f"{prefix}_MASK" in self._file else None
         return Camera(name, self._starts[name], flux, ivar, mask)
+
+    def _plane_bytes(self, n_rows: int) -> int:
+        """Return the memory for rows of all planes, when they are read from the first camera on."""
+        names = [f"{camera.upper()}_{what}" for camera in self.cameras for what in ("FLUX", "IVAR", "MASK")]
+        planes = [self._file.hdu(name) for name in names if name in self._file]
+        each = [
+            n_rows * hdu.shape[1] * ITEM_BYTES[hdu.header.integer("BITPIX")] for hdu in planes if hdu.kind == "image"
+        ]
+        return sum(each) + 64 * len(each)
 
     def _has_camera(self, camera: str) -> bool:
         wanted = [f"{camera.upper()}_{what}" for what in ("WAVELENGTH", "FLUX", "IVAR")]

@@ -155,7 +155,7 @@ def run_extraction(units: Sequence[Unit], settings: Extract, options: RunOptions
     details: dict[str, Any] = {"duplicate_targetids": [], "notes": []}
     n_done = n_skipped = 0
     options.progress.start("extract", len(units), "pixels")
-    for outcome in run_units(work, units, options.jobs, options.cluster):
+    for outcome in run_units(work, units, options.jobs, options.cluster, lambda unit: unit.inputs):
         options.progress.advance()
         name = outcome.unit.name
         if outcome.value is None:

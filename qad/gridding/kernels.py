@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qad.gridding.compiling import compiled
+from qad.work.compiling import compiled
 
 
 @compiled

@@ -160,7 +160,7 @@ class _Build:
         self.options.progress.start("resample", sum(len(block.files) for block in blocks), "files")
         summaries, lost = {}, []
         work = partial(build_block, settings=self.settings)
-        for outcome in run_units(work, blocks, jobs, self.options.cluster):
+        for outcome in run_units(work, blocks, jobs, self.options.cluster, lambda block: block.files):
             if outcome.value is None:
                 lost.append(Failure(str(outcome.unit), f"{outcome.error}; run again, finished blocks are kept"))
             else:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from qad.errors import InputError
-from qad.matching.columns import Block, ColumnError, Field, Layout, Wanted, choose_columns, found_columns
+from qad.matching.columns import Block, ColumnError, Layout, Wanted, choose_columns, found_columns
 from qad.matching.fits import fits_sources
+from qad.matching.hats import hats_root, hats_sources, partitions
 from qad.matching.positions import Axis
+from qad.matching.presets import Preset
 from qad.matching.sky import Floats
-from qad.matching.source import ArrowBlock, Source, as_array, open_stream, read_errors
+from qad.matching.source import Source, open_stream, read_errors
 from qad.matching.tables import csv_sources, parquet_files, parquet_sources
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from qad.matching.votable import votable_sources
 
 _SUFFIXES = (
     ".gz",
@@ -46,17 +42,6 @@ _FOREIGN = (
     (b"\x89HDF", "an HDF5 file; convert it to FITS or Parquet"),
     (b"ARROW1", "an Arrow file; convert it to Parquet"),
 )
-_VOTABLE_ERRORS = (
-    ValueError,
-    TypeError,
-    LookupError,
-    SyntaxError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    NotImplementedError,
-)
-"""What astropy raises on damaged VOTables; its own exceptions are SyntaxErrors."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +63,20 @@ class Catalog:
     path : Path
     layout : Layout
     source : Source
+    preset : Preset or None
+        What it is known to be.
     """
 
     path: Path
     layout: Layout
     source: Source
+    preset: Preset | None = None
+
+    def around(self, ra: Floats, dec: Floats, radius_arcsec: float) -> Catalog:
+        """Return the part that has every row within the radius of any of these positions, if it can be told beforehand."""
+        if self.source.around is None:
+            return self
+        return replace(self, source=self.source.around(ra, dec, radius_arcsec))
 
     def blocks(self) -> Iterator[Positions]:
         """Yield the rows in order.
@@ -113,7 +107,7 @@ def catalog_name(path: Path) -> str:
 
 
 def catalog_files(path: Path) -> list[Path]:
-    """Return the files of a catalogue: itself, or the Parquet files of a folder.
+    """Return the files of a catalogue: itself, or the Parquet files of a folder, of a HATS catalogue its partitions.
 
     Raises
     ------
@@ -125,6 +119,9 @@ def catalog_files(path: Path) -> list[Path]:
             raise InputError(path, "no such file")
         if not path.is_dir() and not path.is_file():
             raise InputError(path, "not a regular file")
+        root = hats_root(path) if path.is_dir() else None
+        if root is not None:
+            return [part.path for part in partitions(root)]
         files = parquet_files(path) if path.is_dir() else [path]
     if not files:
         raise InputError(path, "a folder without Parquet files")
@@ -143,7 +140,7 @@ def open_catalog(path: Path, wanted: Wanted) -> Catalog:
     reasons: list[tuple[Source, str]] = []
     for source in _sources(path):
         try:
-            return Catalog(path, choose_columns(source.fields, wanted), source)
+            return Catalog(path, choose_columns(source.fields, wanted), source, wanted.preset)
         except ColumnError as error:
             reasons.append((source, str(error)))
     if not reasons:
@@ -157,19 +154,38 @@ def open_catalog(path: Path, wanted: Wanted) -> Catalog:
     )
 
 
+def open_answers(paths: Sequence[Path], wanted: Wanted) -> Catalog:
+    """Return the catalogue that several files of the same columns are together: the answers of a service.
+
+    Raises
+    ------
+    InputError
+        As :func:`open_catalog`.
+    """
+    parts = [open_catalog(path, wanted) for path in paths]
+
+    def read(names: Sequence[str]) -> Iterator[Block]:
+        for part in parts:
+            yield from part.source.read(names)
+
+    first = parts[0]
+    return replace(first, source=replace(first.source, read=read))
+
+
 def _sources(path: Path) -> Iterator[Source]:
     readers: dict[str, Callable[[Path], Iterator[Source]]] = {
         "fits": fits_sources,
         "parquet": parquet_sources,
+        "hats": lambda folder: hats_sources(hats_root(folder) or folder),
         "votable": votable_sources,
         "csv": csv_sources,
     }
     return readers[_format(path)](path)
 
 
-def _format(path: Path) -> Literal["fits", "parquet", "votable", "csv"]:
+def _format(path: Path) -> Literal["fits", "parquet", "hats", "votable", "csv"]:
     if path.is_dir():
-        return "parquet"
+        return "parquet" if hats_root(path) is None else "hats"
     with read_errors(path, ""), open_stream(path) as stream:
         head = stream.read(1024)
     if head.startswith(b"PAR1"):
@@ -189,120 +205,3 @@ def _format(path: Path) -> Literal["fits", "parquet", "votable", "csv"]:
     if path.suffix.lower() in (".parquet", ".pq"):
         raise InputError(path, "not a Parquet file")
     return "csv"
-
-
-def votable_sources(path: Path) -> Iterator[Source]:
-    """Yield the tables of a VOTable.
-
-    Raises
-    ------
-    InputError
-        If it is not XML, or keeps its data elsewhere: data are never fetched from an address that a file names.
-    """
-    for number, fields in enumerate(_votable_tables(path)):
-        yield Source(
-            path, f"TABLE {number}", tuple(fields), _VotableReader(path, number, tuple(f.name for f in fields))
-        )
-
-
-def _votable_tables(path: Path) -> Iterator[list[Field]]:
-    """Yield the fields of each table in its order, from the XML alone."""
-    from astropy.utils.xml.iterparser import get_xml_iterator
-
-    fields: list[Field] | None = None
-    with (
-        read_errors(path, ""),
-        _votable_errors(path, ""),
-        open_stream(path) as stream,
-        get_xml_iterator(stream) as events,
-    ):
-        for start, tag, data, _position in events:
-            if start and tag == "TABLE":
-                fields = []
-            elif start and tag == "FIELD" and fields is not None:
-                fields.append(_votable_field(data))
-            elif start and tag == "STREAM" and "href" in data:
-                raise InputError(path, "its data lie elsewhere (STREAM href); save them inside the VOTable")
-            elif start and tag in ("FITS", "PARQUET"):
-                raise InputError(path, f"holds its data as {tag} inside XML; save it as TABLEDATA or BINARY2")
-            elif fields is not None and ((start and tag in ("TR", "STREAM")) or (not start and tag == "TABLE")):
-                yield fields
-                fields = None
-
-
-def _votable_field(data: dict[str, str]) -> Field:
-    kind: Literal["number", "text", "other"] = "other"
-    datatype, size = data.get("datatype", ""), data.get("arraysize", "")
-    if datatype in ("char", "unicodeChar") and "x" not in size:
-        kind = "text"
-    elif datatype in ("unsignedByte", "short", "int", "long", "float", "double") and size in ("", "1"):
-        kind = "number"
-    name = data.get("name") or data.get("ID", "")
-    return Field(name, kind, data.get("unit", ""), "", data.get("ucd", ""), f"{datatype}[{size}]" if size else datatype)
-
-
-@dataclass(frozen=True)
-class _VotableReader:
-    path: Path
-    number: int
-    names: tuple[str, ...]
-
-    def __call__(self, names: Sequence[str]) -> Iterator[Block]:
-        wanted = sorted(self.names.index(name) for name in names)
-        where = f"TABLE {self.number}"
-        with read_errors(self.path, where), _votable_errors(self.path, where):
-            places = list(range(len(wanted)))
-            try:
-                array = self._parse(wanted)
-            except (ValueError, LookupError):
-                # astropy looks for the columns in the tables that it skips too (8.0): another table may lack them
-                array, places = self._parse(None), wanted
-            columns = {}
-            if array is not None and len(array):
-                for index, place in zip(wanted, places, strict=True):
-                    columns[self.names[index]] = _votable_column(array[array.dtype.names[place]])
-        if columns:
-            yield ArrowBlock(columns, len(next(iter(columns.values()))))
-
-    def _parse(self, columns: list[int] | None) -> Any:
-        """Return the table as astropy's masked record array, None if it holds no data."""
-        from astropy.io import votable
-
-        with warnings.catch_warnings(), open_stream(self.path) as stream:
-            warnings.simplefilter("ignore")
-            document = votable.parse(
-                stream,
-                columns=columns,
-                table_number=self.number,
-                invalid="mask",
-                verify="ignore",
-                filename=str(self.path),
-            )
-        tables = [table for table in document.iter_tables() if not table.is_empty()]
-        return tables[0].array if tables else None
-
-
-def _votable_column(values: Any) -> pa.Array:
-    if values.dtype.kind == "O":
-        mask = np.ma.getmaskarray(values)
-        texts = np.array(
-            ["" if hidden else _text(value) for value, hidden in zip(values.data, mask, strict=True)], object
-        )
-        return as_array(np.ma.MaskedArray(texts, mask=mask))
-    return as_array(values)
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-
-
-@contextmanager
-def _votable_errors(path: Path, where: str) -> Iterator[None]:
-    """Turn what astropy and expat raise on a damaged VOTable into InputError."""
-    from xml.parsers.expat import ExpatError
-
-    try:
-        yield
-    except (*_VOTABLE_ERRORS, ExpatError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(path, f"not a readable VOTable: {reason}", where=where) from None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from qad.errors import QadError
+from qad.matching.presets import Known, Preset
 from qad.matching.sky import Integers
 
 if TYPE_CHECKING:
@@ -91,12 +92,52 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that the user named; empty: find it by name."""
+    """The columns that the user named, empty: find it by name; and the catalogue that it is known to be."""
 
     ra: str = ""
     dec: str = ""
     id: str = ""
     columns: tuple[str, ...] = ()
+    preset: Preset | None = None
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A column that is carried over: where it is read, and what it becomes.
+
+    Attributes
+    ----------
+    field : Field
+        As the catalogue has it.
+    name : str
+        What follows ``cat_``.
+    known : Known or None
+        What it is in a known catalogue.
+    """
+
+    field: Field
+    name: str
+    known: Known | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit that its values get."""
+        return self.known.unit if self.known is not None and self.known.unit else self.field.unit
+
+    @property
+    def description(self) -> str:
+        """What it is."""
+        return self.field.description or (self.known.description if self.known is not None else "")
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Where proper motions are read, and the epoch of the positions: of all, or of each row."""
+
+    ra: Field
+    dec: Field
+    epoch: float | None
+    epoch_column: Field | None
 
 
 @dataclass(frozen=True)
@@ -106,12 +147,16 @@ class Layout:
     ra: Field
     dec: Field
     id: Field | None
-    extra: tuple[Field, ...]
+    extra: tuple[Carried, ...]
+    moving: Moving | None = None
 
     @property
     def names(self) -> list[str]:
         """Every column to read, once."""
-        fields = [self.ra, self.dec, *([self.id] if self.id else []), *self.extra]
+        fields = [self.ra, self.dec, *([self.id] if self.id else []), *(carried.field for carried in self.extra)]
+        if self.moving is not None:
+            fields += [self.moving.ra, self.moving.dec]
+            fields += [self.moving.epoch_column] if self.moving.epoch_column is not None else []
         return list(dict.fromkeys(field.name for field in fields))
 
 
@@ -129,12 +174,44 @@ def choose_columns(fields: Sequence[Field], wanted: Wanted) -> Layout:
             raise ColumnError(
                 f"column {field.name} is {field.type_name}, a position is a number or text; give {option}"
             )
-    identifier = _named(fields, wanted.id, "--id-column") if wanted.id else _first(fields, ID_NAMES)
-    extra = tuple(dict.fromkeys(_named(fields, name, "--column") for name in wanted.columns))
-    for field in (*extra, *([identifier] if identifier and wanted.id else [])):
+    identifier = _named(fields, wanted.id, "--id-column") if wanted.id else _identifier(fields, wanted.preset)
+    named = tuple(Carried(field, field.name) for field in (_named(fields, name, "--column") for name in wanted.columns))
+    for field in (*(carried.field for carried in named), *([identifier] if identifier and wanted.id else [])):
         if field.kind == "other":
             raise ColumnError(f"column {field.name} is {field.type_name}; only numbers and text can be carried over")
-    return Layout(ra, dec, None if identifier is None or identifier.kind == "other" else identifier, extra)
+    extra = {carried.name: carried for carried in (*_known(fields, wanted.preset), *named)}
+    usable = None if identifier is None or identifier.kind == "other" else identifier
+    return Layout(ra, dec, usable, tuple(extra.values()), _moving(fields, wanted.preset))
+
+
+def lacking(fields: Sequence[Field], preset: Preset | None) -> list[str]:
+    """Return which columns of a known catalogue are not here."""
+    known = () if preset is None else preset.columns
+    return [column.name for column in known if _first(fields, column.names) is None]
+
+
+def _identifier(fields: Sequence[Field], preset: Preset | None) -> Field | None:
+    known = None if preset is None else _first(fields, preset.id)
+    return known or _first(fields, ID_NAMES)
+
+
+def _known(fields: Sequence[Field], preset: Preset | None) -> Iterator[Carried]:
+    """Yield the columns that a known catalogue has here; a release or service may lack some."""
+    for known in () if preset is None else preset.columns:
+        field = _first(fields, known.names)
+        if field is not None and field.kind != "other":
+            yield Carried(field, known.name, known)
+
+
+def _moving(fields: Sequence[Field], preset: Preset | None) -> Moving | None:
+    if preset is None or preset.motion is None:
+        return None
+    motion = preset.motion
+    ra, dec = _first(fields, motion.ra), _first(fields, motion.dec)
+    epoch = _first(fields, [motion.epoch_column]) if motion.epoch_column else None
+    if ra is None or dec is None or (epoch is None and preset.epoch is None):
+        return None
+    return Moving(ra, dec, preset.epoch, epoch)
 
 
 def _positions(fields: Sequence[Field], wanted: Wanted) -> tuple[Field, Field]:
@@ -143,7 +220,8 @@ def _positions(fields: Sequence[Field], wanted: Wanted) -> tuple[Field, Field]:
     if wanted.ra or wanted.dec:
         given, lacking = ("--ra-column", "--dec-column") if wanted.ra else ("--dec-column", "--ra-column")
         raise ColumnError(f"{given} is given without {lacking}; give both")
-    for pair in POSITION_NAMES:
+    pairs = () if wanted.preset is None else tuple(zip(wanted.preset.ra, wanted.preset.dec, strict=True))
+    for pair in (*pairs, *POSITION_NAMES):
         found = [_first(fields, [name]) for name in pair]
         if found[0] and found[1]:
             return found[0], found[1]

@@ -143,6 +143,27 @@ def _as_floats(values: pa.Array) -> Floats:
     return np.asarray(floats.to_numpy(zero_copy_only=False), np.float64)
 
 
+def numbers(values: pa.Array, field: Field, first_row: int) -> Floats:
+    """Return a column as floats, NaN where it is empty: text is read as numbers.
+
+    Raises
+    ------
+    ColumnError
+        If a text is no number; `first_row` (from 0) makes the message name its row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return _as_floats(values)
+    text = _clean(values)
+    try:
+        return _as_floats(pc.cast(pc.replace_substring_regex(text, r"^\+", ""), pa.float64()))
+    except pa.ArrowInvalid:
+        row, value = next((row, value) for row, value in enumerate(text.to_pylist()) if not _is_number(value))
+        raise ColumnError(f"row {first_row + row + 1}, column {field.name}: {shorten(value)} is no number") from None
+
+
 def _flags(values: pa.Array) -> np.ndarray:
     import pyarrow.compute as pc
 

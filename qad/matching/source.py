@@ -14,6 +14,8 @@ import numpy as np
 
 from qad.errors import InputError
 from qad.matching.columns import Block, Field
+from qad.matching.density import Counter
+from qad.matching.sky import Floats
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,12 +38,19 @@ class Source:
     fields : tuple of Field
     read : callable
         Takes the names of columns and yields blocks of rows that have them.
+    around : callable or None
+        Takes RA and dec of candidates and a radius in arcsec, and returns the source of a part that has every row within
+        it of any of them: a catalogue that knows where its rows lie need not be read whole.
+    counter : Counter or None
+        Knows the density of the catalogue better than the rows that are read tell.
     """
 
     path: Path
     where: str
     fields: tuple[Field, ...]
     read: Callable[[Sequence[str]], Iterator[Block]]
+    around: Callable[[Floats, Floats, float], Source] | None = None
+    counter: Counter | None = None
 
 
 @dataclass(frozen=True)

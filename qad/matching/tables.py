@@ -35,7 +35,13 @@ def parquet_sources(path: Path) -> Iterator[Source]:
     files = parquet_files(path)
     if not files:
         raise InputError(path, "a folder without Parquet files")
-    yield Source(path, "", _parquet_fields(files[0]), _ParquetReader(tuple(files)))
+    yield parquet_source_of(path, files)
+
+
+def parquet_source_of(path: Path, files: Sequence[Path]) -> Source:
+    """Return the table that Parquet files of a catalogue are together; none gives one without rows or columns."""
+    fields = _parquet_fields(files[0]) if files else ()
+    return Source(path, "", fields, _ParquetReader(tuple(files)))
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -56,7 +62,7 @@ class _ParquetReader:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        expected = {field.name: field.kind for field in _parquet_fields(self.files[0])}
+        expected = {field.name: field.kind for path in self.files[:1] for field in _parquet_fields(path)}
         for path in self.files:
             kinds = {field.name: field.kind for field in _parquet_fields(path)}
             for name in names:

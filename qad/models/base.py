@@ -59,6 +59,11 @@ class SpectrumModel(Protocol):
     @property
     def grid_hash(self) -> str: ...
 
+    @property
+    def loading(self) -> np.ndarray:
+        """Directions in which normal spectra vary around a reconstruction, (n_rest, n), n = 0 where the model knows none."""
+        ...
+
     def infer(self, flux: np.ndarray, ivar: np.ndarray, start: np.ndarray) -> Inference:
         """Encode and reconstruct spectra of the grid: flux and ivar (n_spectra, n_obs), start (n_spectra,)."""
         ...

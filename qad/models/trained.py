@@ -55,6 +55,11 @@ class NetworkModel:
         return self.sizes.n_rest
 
     @property
+    def loading(self) -> np.ndarray:
+        """The factors, (n_rest, n_latent); the mlp has none."""
+        return np.asarray(self.weights.get("loading", np.zeros((self.sizes.n_rest, 0), np.float32)))
+
+    @property
     def decoder(self) -> Decoder:
         """The decoder in numpy."""
         return Decoder(self.sizes, self.weights, self.grid_hash)

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import numpy as np
 
-MIDDLE = np.array([80.0, 1.1, 12.0, 2.5, 6.0, 0.5])
+MIDDLE = np.array([80.0, 1.0, 12.0, 2.5, 6.0, 0.5, 1.0])
 """Evidence at which a test alone gives probability one half."""
-SOFTNESS = np.array([20.0, 0.15, 1.0, 0.35, 1.0, 0.05])
+SOFTNESS = np.array([20.0, 0.05, 1.0, 0.35, 1.0, 0.05, 0.05])
 """Evidence over which the odds grow by e."""
 WORDS = (
     "single-pixel spike, {:.0f} sigma",
-    "step at a camera or amplifier edge, {:.1f} sigma above any other",
+    "step at a camera or amplifier edge, {:.1f} of what tells one from any object",
     "residuals on sky lines, {:.0f} sigma",
     "residual in a band that fails often, {:.1f} sigma above any other",
     "spike in a camera overlap, {:.1f} sigma above any other",
     "one camera noisier than its ivar says, by {:.1f}",
+    "dip or bump of the collimator, {:.1f} of what tells it from any object",
 )
 
 
-IS_LOCAL = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+IS_LOCAL = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0])
 """Whether what a test finds spoils one place only."""
 LARGEST_ODDS = 6.0
 """No test counts for more than this in ln odds."""

@@ -16,12 +16,14 @@ import numpy as np
 from qad.errors import InputError
 from qad.scoring.calibrate import Calibration
 from qad.scoring.combine import NullLaw
-from qad.scoring.conditional import Tail, ViewCalibration
+from qad.scoring.conditional import Tail, TailField, ViewCalibration
+from qad.scoring.linelaw import LineLaw
+from qad.scoring.matcher import ShapeSpread
 from qad.scoring.population import FeaturePopulation
 from qad.scoring.residuals import Scatter
 from qad.storage.atomic import write_bytes
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -29,7 +31,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     meta = {
         **calibration.meta,
         "format": FORMAT,
-        "views": {name: _tail_json(view.tail) for name, view in calibration.views.items()},
+        "views": sorted(calibration.views),
         "null": {"shape": calibration.null.shape, "scale": calibration.null.scale},
         "highest": calibration.highest,
         "scatters": [{"width": item.width, "bin_pixels": item.bin_pixels} for item in calibration.scatters],
@@ -42,12 +44,16 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "feature_coef": np.stack([item.coef for item in calibration.features]),
         "feature_shape": np.array([[item.floor, item.low, item.high] for item in calibration.features]),
         "feature_limits": np.stack([item.limits for item in calibration.features]),
+        "line_scale": calibration.lines.scale,
+        "line_correlation": calibration.lines.correlation,
+        "shapes_objects": calibration.shapes.objects,
+        "shapes_faults": calibration.shapes.faults,
     }
     for index, scatter in enumerate(calibration.scatters):
         arrays[f"tau2_{index}"] = scatter.tau2
     for name, view in sorted(calibration.views.items()):
         arrays[f"view_{name}"] = view.reference
-        arrays[f"tail_{name}"] = np.stack([view.tail.values, view.tail.chance])
+        arrays |= _tail_arrays(name, view.tail)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_bytes(path, buffer.getvalue())
@@ -68,8 +74,9 @@ def load_calibration(path: Path) -> Calibration:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         meta = json.loads(arrays["meta"].tobytes())
-        if int(meta["format"]) > FORMAT:
-            raise InputError(path, f"calibration format {meta['format']}, this qad reads up to {FORMAT}; update qad")
+        if int(meta["format"]) != FORMAT:
+            cure = "update qad" if int(meta["format"]) > FORMAT else "run `qad score` again where it was made"
+            raise InputError(path, f"calibration format {meta['format']}, this qad reads {FORMAT}; {cure}")
         return _from_arrays(meta, arrays)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise InputError(path, f"not a readable calibration: {type(error).__name__}: {error}") from None
@@ -86,24 +93,42 @@ def _from_arrays(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Calibra
             arrays["feature_coef"], arrays["feature_shape"], arrays["feature_limits"], strict=True
         )
     )
-    views = {
-        name: ViewCalibration(
-            arrays[f"view_{name}"],
-            Tail(
-                arrays[f"tail_{name}"][0],
-                arrays[f"tail_{name}"][1],
-                float(tail["threshold"]),
-                float(tail["scale"]),
-                float(tail["shape"]),
-            ),
-        )
-        for name, tail in meta.pop("views").items()
-    }
+    views = {name: ViewCalibration(arrays[f"view_{name}"], _tail_field(name, arrays)) for name in meta.pop("views")}
+    lines = LineLaw(arrays["line_scale"], arrays["line_correlation"])
     latent = arrays["latent"].astype(float)
     null = NullLaw(**{key: float(value) for key, value in meta.pop("null").items()})
     highest = float(meta.pop("highest"))
-    return Calibration(meta, scatters, arrays["snr"], arrays["z"], latent, features, views, null, highest)
+    return Calibration(
+        meta,
+        scatters,
+        arrays["snr"],
+        arrays["z"],
+        latent,
+        features,
+        lines,
+        ShapeSpread(arrays["shapes_objects"], arrays["shapes_faults"]),
+        views,
+        null,
+        highest,
+    )
 
 
-def _tail_json(tail: Tail) -> dict[str, float]:
-    return {"threshold": tail.threshold, "scale": tail.scale, "shape": tail.shape}
+def _tail_arrays(name: str, field: TailField) -> dict[str, np.ndarray]:
+    """Return the arrays of a field of tails: knots, quantiles, chances, and the law above them."""
+    rows = [tail for row in field.tails for tail in row]
+    return {
+        f"knots_{name}_snr": field.snr,
+        f"knots_{name}_z": field.z,
+        f"tail_{name}": np.stack([tail.values for tail in rows]),
+        f"chance_{name}": rows[0].chance,
+        f"law_{name}": np.array([[tail.threshold, tail.scale, tail.shape] for tail in rows]),
+    }
+
+
+def _tail_field(name: str, arrays: dict[str, np.ndarray]) -> TailField:
+    snr, z, chance = arrays[f"knots_{name}_snr"], arrays[f"knots_{name}_z"], arrays[f"chance_{name}"]
+    tails = [
+        Tail(values, chance, *(float(number) for number in law))
+        for values, law in zip(arrays[f"tail_{name}"], arrays[f"law_{name}"], strict=True)
+    ]
+    return TailField(snr, z, tuple(tuple(tails[i * len(z) : (i + 1) * len(z)]) for i in range(len(snr))))

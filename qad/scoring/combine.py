@@ -1,4 +1,4 @@
-"""One score of several views: Fisher's sum of -ln p, with weights."""
+"""One score of several views: the root of the sum of squares of -ln p, with weights."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ class NullLaw:
 
 
 def combine(log_p: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """Return the weighted sum of -ln p over the views (Fisher 1925); higher is stranger.
+    """Return the root of the sum of squares of weight times -ln p over the views; higher is stranger.
 
-    Views correlate, so the sum follows no chi2 law: its p-value comes from the population, as any view's.
+    It lies between the sum (Fisher 1925), in which what one view alone sees drowns in the chance of the others, and the
+    largest, which lets nothing add up.  Views correlate, so its p-value comes from the population, as any view's.
 
     Raises
     ------
@@ -60,4 +61,4 @@ def combine(log_p: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np
     if not any(weight > 0 for weight in weights.values()) or min(weights.values()) < 0:
         raise ConfigError("score.weights: at least one weight must be above 0, and none below")
     # in one order, whatever that of the settings: the last bits of a sum depend on it
-    return np.sum([-weight * log_p[name] for name, weight in sorted(weights.items())], axis=0)
+    return np.sqrt(np.sum([np.square(weight * log_p[name]) for name, weight in sorted(weights.items())], axis=0))

@@ -19,6 +19,12 @@ MIN_SHAPE, MAX_SHAPE = 0.05, 0.3
 """Bounds of the Pareto index: no tail ends, and none is so heavy that nothing can be significant."""
 LOWEST_SNR = 0.05
 """S/N below which spectra are all alike."""
+SNR_KNOTS, Z_KNOTS = 5, 3
+"""Tails are fitted around this many quantiles of S/N and of redshift: noise has lighter tails than the variety of quasars."""
+KNOT_SPECTRA = 300
+"""Fewest normal spectra that a tail is fitted to, if there are as many."""
+SNR_STRETCH = 2.0
+"""A standard deviation of log S/N counts this many times one of redshift when the spectra nearest to a knot are chosen."""
 
 
 class Neighbours:
@@ -27,18 +33,19 @@ class Neighbours:
     def __init__(self, snr: np.ndarray, z: np.ndarray, n_neighbours: int) -> None:
         from scipy.spatial import cKDTree
 
-        points = _position(snr, z)
+        points = position(snr, z)
         self._scale = np.maximum(np.std(points, axis=0), 1e-6)
         self._tree = cKDTree(points / self._scale)
         self.count = min(n_neighbours, len(points))
 
     def of(self, snr: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Return indices of the nearest reference spectra, nearest first, int64 (n_spectra, count)."""
-        _, index = self._tree.query(_position(snr, z) / self._scale, k=self.count)
+        _, index = self._tree.query(position(snr, z) / self._scale, k=self.count)
         return np.asarray(index).reshape(len(snr), self.count)
 
 
-def _position(snr: np.ndarray, z: np.ndarray) -> np.ndarray:
+def position(snr: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return where spectra lie in log S/N and redshift, (n_spectra, 2)."""
     return np.stack([np.log(np.maximum(np.nan_to_num(snr), LOWEST_SNR)), z], axis=1).astype(float)
 
 
@@ -95,21 +102,73 @@ class Tail:
 
 
 @dataclass(frozen=True)
-class ViewCalibration:
-    """A view's reference values, and the tail of their standardised distribution."""
+class TailField:
+    """Tails that change with S/N and redshift: between its knots ln p is interpolated.
 
-    reference: np.ndarray
-    tail: Tail
+    Attributes
+    ----------
+    snr, z : ndarray
+        Knots in log S/N and in redshift, increasing.
+    tails : tuple of tuple of Tail
+        By knot of S/N, then of redshift.
+    """
+
+    snr: np.ndarray
+    z: np.ndarray
+    tails: tuple[tuple[Tail, ...], ...]
 
     @classmethod
-    def fit(cls, reference: np.ndarray, neighbours: np.ndarray, is_normal: np.ndarray) -> ViewCalibration:
-        """Fit to a reference population, each spectrum against its own neighbours; the tail to those that are normal."""
-        return cls(reference, Tail.fit(standardise(reference, reference, neighbours)[is_normal]))
+    def fit(cls, standard: np.ndarray, where: np.ndarray) -> TailField:
+        """Fit to the standardised values of normal spectra at positions `where`, (n_spectra, 2)."""
+        n = len(standard)
+        knots = SNR_KNOTS if n >= 2 * KNOT_SPECTRA else 1, Z_KNOTS if n >= 4 * KNOT_SPECTRA else 1
+        snr, z = (np.quantile(where[:, i], (np.arange(k) + 0.5) / k) for i, k in enumerate(knots))
+        count = min(n, max(KNOT_SPECTRA, round(1.5 * n / (len(snr) * len(z)))))
+        scale = np.maximum(np.std(where, axis=0), 1e-6) / (SNR_STRETCH, 1.0)
+
+        def tail(a: float, b: float) -> Tail:
+            distance = (((where - (a, b)) / scale) ** 2).sum(axis=1)
+            return Tail.fit(standard[np.argsort(distance, kind="stable")[:count]])
+
+        return cls(snr, z, tuple(tuple(tail(a, b) for b in z) for a in snr))
+
+    def log_p(self, standard: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """Return ln of the share of normal spectra of like S/N and redshift expected to lie as high."""
+        found = np.zeros(len(standard))
+        across = _shares(where[:, 1], self.z)
+        for along, row in zip(_shares(where[:, 0], self.snr), self.tails, strict=True):
+            for share, tail in zip(across, row, strict=True):
+                chosen = np.flatnonzero(along * share)
+                found[chosen] += (along * share)[chosen] * tail.log_p(standard[chosen])
+        return found
+
+
+def _shares(x: np.ndarray, knots: np.ndarray) -> list[np.ndarray]:
+    """Return the share of each knot in linear interpolation, constant beyond the ends."""
+    hats = np.eye(len(knots))
+    return [np.interp(x, knots, hat) for hat in hats]
+
+
+@dataclass(frozen=True)
+class ViewCalibration:
+    """A view's reference values, and the tails of their standardised distribution."""
+
+    reference: np.ndarray
+    tail: TailField
+
+    @classmethod
+    def fit(
+        cls, reference: np.ndarray, neighbours: np.ndarray, is_normal: np.ndarray, where: np.ndarray
+    ) -> ViewCalibration:
+        """Fit to a reference population, each spectrum against its own neighbours; the tails to those that are normal."""
+        standard = standardise(reference, reference, neighbours)
+        is_normal = is_normal if is_normal.any() else np.ones(len(reference), bool)
+        return cls(reference, TailField.fit(standard[is_normal], where[is_normal]))
 
     def standard(self, values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
         """Return standardised values of spectra with these neighbours in the reference."""
         return standardise(values, self.reference, neighbours)
 
-    def log_p(self, values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-        """Return ln p of raw values of spectra with these neighbours in the reference."""
-        return self.tail.log_p(self.standard(values, neighbours))
+    def log_p(self, values: np.ndarray, neighbours: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """Return ln p of raw values of spectra with these neighbours in the reference, at these positions."""
+        return self.tail.log_p(self.standard(values, neighbours), where)

@@ -13,9 +13,9 @@ import numpy as np
 
 from qad.lines import LIGHT_SPEED_KMS, LYA
 from qad.scoring.geometry import Geometry
-from qad.scoring.residuals import Batch, Boxes, BoxSums, Scatter, significance, total_variance
+from qad.scoring.residuals import Batch, BoxSums, Scatter, significance, total_variance
 
-TESTS = ("spike", "step", "sky", "band", "splice", "noise")
+TESTS = ("spike", "step", "sky", "band", "splice", "noise", "collimator")
 """Order of the columns of :func:`gather_evidence`."""
 LYMAN_LIMIT = 912.0
 """Rest wavelength, Å, below which nothing is judged."""
@@ -23,14 +23,11 @@ SPIKE_SIGMA = 5.0
 """A pixel this far out whose neighbours are quiet is a spike: narrower than the line-spread function allows."""
 QUIET_SHARE = 0.3
 """Neighbours two to four pixels away must stay below this share of a spike's significance."""
-CAMERA_EDGES = ((5780.0, 2000.0), (7570.0, 4000.0))
-"""Middles (Å, observed) and widths (km/s) of the camera overlaps 5760-5800 and 7520-7620 Å."""
-AMPLIFIER_EDGES = (4700.0, 6700.0, 8600.0)
-"""Where the two amplifiers of a detector meet, Å, observed."""
 SPLICES = ((5755.0, 5805.0), (7515.0, 7625.0))
 """The overlaps themselves, where spikes stand, Å, observed."""
-STEP_KMS = (4500.0, 19_000.0)
-"""Widths of the boxes on both sides of a step, km/s."""
+FAULT_SIGMA, FAULT_SHARE = 4.7, 0.72
+"""A step or the collimator's band must show at this many sigma, and with this share of the strongest residual of any place and
+width: objects, which no such shape fits, keep below 0.6 (measured on simulations)."""
 SKY_IVAR = 0.35
 """Pixels with ivar below this share of the running median are bright sky."""
 SKY_SIGMA = 4.0
@@ -43,8 +40,8 @@ SQUARE_LIMIT = 16.0
 NARROW_LINES = (3728.48, 3869.86, 4862.71, 4960.30, 5008.24, 6564.60)
 """Rest wavelengths (Å) at which a narrow excess is a line and no fault."""
 NARROW_KMS = 1500.0
-BAD_BANDS = ((4330.0, 4410.0, 9000.0), (8565.0, 8635.0, 2000.0), (7890.0, 8110.0, 300.0))
-"""Collimator dip or bump, false absorption of the z2 detector, spurious emission: limits (Å, observed), width of the box (km/s)."""
+BAD_BANDS = ((8565.0, 8635.0, 2000.0), (7890.0, 8110.0, 300.0))
+"""False absorption of the z2 detector, spurious emission: limits (Å, observed), width of the box (km/s)."""
 CAMERAS = ((3600.0, 5760.0), (5800.0, 7520.0), (7620.0, 9824.0))
 """Where only camera b, r, z has data, Å, observed."""
 
@@ -88,21 +85,39 @@ def _is_sky(ivar: np.ndarray, geometry: Geometry) -> np.ndarray:
     return (ivar > 0) & (ivar < SKY_IVAR * _coarse_median(ivar, geometry.width(SKY_KMS)))
 
 
-def gather_evidence(batch: Batch, geometry: Geometry, scatters: Sequence[Scatter], spike: np.ndarray) -> np.ndarray:
+def gather_evidence(
+    batch: Batch,
+    geometry: Geometry,
+    scatters: Sequence[Scatter],
+    spike: np.ndarray,
+    faults: np.ndarray,
+    strongest: np.ndarray,
+) -> np.ndarray:
     """Return the evidence of every test, (n_spectra, len(TESTS)).
 
-    `spike` is what :func:`find_spikes` found.
+    Parameters
+    ----------
+    spike : ndarray, shape (n_spectra,)
+        What :func:`find_spikes` found.
+    faults : ndarray, shape (n_spectra, 2)
+        Sigma of steps and of the collimator's band (:func:`qad.scoring.instrument.fault_sigma`).
+    strongest : ndarray, shape (n_spectra,)
+        Strongest residual of any place and width, sigma.
     """
     sums = BoxSums(batch)
     pixel_sigma = batch.residual / np.sqrt(total_variance(batch))
+    step, collimator = (
+        np.minimum(sigma / FAULT_SIGMA, sigma / (FAULT_SHARE * np.maximum(strongest, 1.0))) for sigma in faults.T
+    )
     return np.stack(
         [
             spike,
-            _step(batch, geometry, sums, scatters),
+            step,
             _sky(batch.ivar, pixel_sigma, _is_sky(batch.ivar, geometry)),
             _band(batch, geometry, sums, scatters),
             _splice(batch, geometry, sums, scatters),
             _noise(batch.ivar, pixel_sigma, _loglam(batch, geometry)),
+            collimator,
         ],
         axis=1,
     )
@@ -110,39 +125,6 @@ def gather_evidence(batch: Batch, geometry: Geometry, scatters: Sequence[Scatter
 
 def _nearest(scatters: Sequence[Scatter], width: int) -> Scatter:
     return min(scatters, key=lambda item: abs(item.width - width))
-
-
-def _step(batch: Batch, geometry: Geometry, sums: BoxSums, scatters: Sequence[Scatter]) -> np.ndarray:
-    """Return by how much the largest step at an edge exceeds the largest elsewhere, of the kind of edge that shows it best.
-
-    A step of the instrument lasts on both sides; the flank of a line or trough does not: the lesser of two widths counts.
-    """
-    found = []
-    for edges, gap in ((AMPLIFIER_EDGES, 0.0), *(((edge,), gap) for edge, gap in CAMERA_EDGES)):
-        widths = []
-        for kms in STEP_KMS:
-            scatter = _nearest(scatters, geometry.width(kms))
-            pixels = geometry.width(gap) if gap else 0
-            widths.append(_steps(batch, geometry, sums.boxes(scatter.width, 1), scatter, edges, pixels))
-        found.append(np.min(widths, axis=0))
-    return np.max(found, axis=0)
-
-
-def _steps(
-    batch: Batch, geometry: Geometry, boxes: Boxes, scatter: Scatter, edges: Sequence[float], gap: int
-) -> np.ndarray:
-    width = scatter.width
-    first = np.arange(0, len(boxes.centre) - width - gap, max(width // 4, 1))
-    last = first + width + gap
-    variance = boxes.noise_var[:, first] + boxes.noise_var[:, last]
-    for side in (first, last):
-        variance = variance + scatter.at(batch.rest_start[:, None] + side[None, :] + width // 2)
-    steps = np.nan_to_num(np.abs(boxes.mean[:, last] - boxes.mean[:, first]) / np.sqrt(variance))
-    at = batch.first_observed[:, None] + (first[None, :] + width + 0.5 * gap - 0.5) * geometry.dloglam
-    near = np.zeros(steps.shape, bool)
-    for edge in edges:
-        near |= np.abs(at - np.log10(edge)) < 0.35 * width * geometry.dloglam
-    return _above(steps, near)
 
 
 def _sky(ivar: np.ndarray, pixel_sigma: np.ndarray, on_sky: np.ndarray) -> np.ndarray:

@@ -72,6 +72,10 @@ class Geometry:
         loglam = self.loglam0 + np.asarray(start, float) * self.dloglam
         return loglam + np.log10(1.0 + z) if self.frame == "rest" else loglam
 
+    def kms(self, width: int) -> float:
+        """Return how wide pixels are together, km/s."""
+        return width * self.pixel_kms
+
     def width(self, kms: float) -> int:
         """Return how many pixels are `kms` wide, at least 1 and at most the window."""
         return int(min(max(round(kms / self.pixel_kms), 1), self.n_obs))

@@ -18,6 +18,8 @@ import numpy as np
 
 from qad.scoring.evidence import find_faults
 from qad.scoring.geometry import Geometry
+from qad.scoring.matched import Amplitudes
+from qad.scoring.matcher import Matcher, Projector, ShapeSpread, fit_shape_spread
 from qad.scoring.residuals import Batch, Scatter, ScatterSample
 from qad.scoring.views import Measured, measure
 from qad.storage.atomic import write_bytes
@@ -61,9 +63,9 @@ class Task:
     folder: Path
 
     @property
-    def scatter_file(self) -> Path:
-        """The population's scatter, which the views need."""
-        return self.folder / "scatter.npz"
+    def spread_file(self) -> Path:
+        """The population's spread, which the views need."""
+        return self.folder / "spread.npz"
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,25 @@ def do_part(part: Part, task: Task) -> int:
     return len(part)
 
 
-def read_population(parts: Sequence[Part], geometry: Geometry, windows_kms: Sequence[float]) -> list[Scatter]:
-    """Return the scatter of the population whose parts are done."""
+@dataclass(frozen=True)
+class Spread:
+    """What normal spectra do: the scatter of boxes of each width, and that of known shapes."""
+
+    scatters: tuple[Scatter, ...]
+    shapes: ShapeSpread
+
+
+def read_population(parts: Sequence[Part], geometry: Geometry, windows_kms: Sequence[float]) -> Spread:
+    """Return the spread of the population whose parts are done."""
     sample = ScatterSample(geometry, list(windows_kms))
+    objects, faults, z = [], [], []
     for part in parts:
         arrays = read_arrays(part.output)
         sample.take([tuple(arrays[f"{kind}_{i}"] for kind in ScatterSample.KINDS) for i in range(len(windows_kms))])
-    return sample.fit()
+        objects.append(Amplitudes(arrays["object"], arrays["object_variance"]))
+        faults.append(Amplitudes(arrays["fault"], arrays["fault_variance"]))
+        z.append(arrays["z"])
+    return Spread(tuple(sample.fit()), fit_shape_spread(objects, faults, np.concatenate(z)))
 
 
 def read_views(parts: Sequence[Part]) -> Measured:
@@ -118,16 +132,19 @@ def read_views(parts: Sequence[Part]) -> Measured:
     return Measured.join([Measured(*(arrays[name] for name in names)) for arrays in read])
 
 
-def write_scatters(path: Path, scatters: Sequence[Scatter]) -> None:
-    """Keep scatters for the processes that measure."""
-    shapes = np.array([[scatter.width, scatter.bin_pixels] for scatter in scatters], np.int64)
-    write_arrays(path, {"shapes": shapes, **{f"tau2_{i}": scatter.tau2 for i, scatter in enumerate(scatters)}})
+def write_spread(path: Path, spread: Spread) -> None:
+    """Keep the population's spread for the processes that measure."""
+    widths = np.array([[scatter.width, scatter.bin_pixels] for scatter in spread.scatters], np.int64)
+    tau2 = {f"tau2_{i}": scatter.tau2 for i, scatter in enumerate(spread.scatters)}
+    shapes = {"objects": spread.shapes.objects, "faults": spread.shapes.faults}
+    write_arrays(path, {"widths": widths, **shapes, **tau2})
 
 
-def read_scatters(path: Path) -> list[Scatter]:
-    """Return the scatters that :func:`write_scatters` kept."""
+def read_spread(path: Path) -> Spread:
+    """Return the spread that :func:`write_spread` kept."""
     arrays = read_arrays(path)
-    return [Scatter(int(w), int(b), arrays[f"tau2_{i}"]) for i, (w, b) in enumerate(arrays["shapes"])]
+    scatters = [Scatter(int(w), int(b), arrays[f"tau2_{i}"]) for i, (w, b) in enumerate(arrays["widths"])]
+    return Spread(tuple(scatters), ShapeSpread(arrays["objects"], arrays["faults"]))
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -177,6 +194,7 @@ class _Opened:
         self.model: SpectrumModel = load_model(task.model)
         self.geometry = Geometry.of(self.cache.grid)
         self.reference = reference_rows(self.cache)
+        self.projector = Projector.of(self.geometry, self.model.loading)
 
     def column(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Return a scalar column of the grid at some rows."""
@@ -202,27 +220,38 @@ def _opened(task: Task) -> _Opened:
 def _population(part: Part, task: Task) -> dict[str, np.ndarray]:
     opened = _opened(task)
     sample = ScatterSample(opened.geometry, list(task.windows_kms))
-    for batch, _, _ in opened.batches(opened.reference[part.first : part.end], task.batch_size):
-        sample.add(batch.without(find_faults(batch, opened.geometry)[0]))
+    found = []
+    rows = opened.reference[part.first : part.end]
+    for batch, _, _ in opened.batches(rows, task.batch_size):
+        clean = batch.without(find_faults(batch, opened.geometry)[0])
+        sample.add(clean)
+        found.append(opened.projector.amplitudes(clean))
     taken = sample.taken()
-    return {
+    boxes = {
         f"{kind}_{i}": array for i, scale in enumerate(taken) for kind, array in zip(sample.KINDS, scale, strict=True)
     }
+    shapes = {}
+    for name, items in zip(("object", "fault"), zip(*found, strict=True), strict=True):
+        shapes[name] = np.concatenate([item.value for item in items])
+        shapes[f"{name}_variance"] = np.concatenate([item.variance for item in items])
+    return {**boxes, **shapes, "z": opened.column("z", rows)}
 
 
 def _views(part: Part, task: Task) -> dict[str, np.ndarray]:
-    opened, scatters = _opened(task), read_scatters(task.scatter_file)
+    opened, spread = _opened(task), read_spread(task.spread_file)
+    matcher = Matcher(opened.projector, spread.shapes)
     rows = np.arange(part.first, part.end)
     measured = Measured.join(
         [
             measure(
                 batch,
                 opened.geometry,
-                scatters,
+                spread.scatters,
                 z=opened.column("z", chosen),
                 snr=opened.column("snr", chosen),
                 norm=opened.column("norm", chosen),
                 latent=latent,
+                matcher=matcher,
             )
             for batch, latent, chosen in opened.batches(rows, task.batch_size)
         ]

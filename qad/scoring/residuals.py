@@ -15,6 +15,9 @@ import numpy as np
 
 from qad.scoring.geometry import Geometry
 
+HUBER_SIGMA = 3.0
+"""Pixels farther out weigh less, so that each counts at most this much: a narrow absorber or a cosmic ray must not make a broad
+feature, and a strong broad one must stay it (Huber 1964; a redescending weight such as Student's t would let it vanish)."""
 MIN_FILLED = 0.5
 """Least share of good pixels in a box."""
 BIN_PIXELS = 8
@@ -95,12 +98,19 @@ def total_variance(batch: Batch) -> np.ndarray:
     return noise + batch.intrinsic_var
 
 
-class BoxSums:
-    """Running sums of a batch, from which boxes of any width are read."""
+def robust_weight(batch: Batch) -> np.ndarray:
+    """Return the inverse of the total variance times Huber's weight of each pixel's residual, float64."""
+    weight = 1.0 / total_variance(batch)
+    size = np.sqrt(weight) * np.abs(batch.residual)
+    return weight * np.minimum(1.0, HUBER_SIGMA / np.maximum(size, HUBER_SIGMA))
 
-    def __init__(self, batch: Batch) -> None:
+
+class BoxSums:
+    """Running sums of a batch, from which boxes of any width are read; `weight` of pixels: 1 / total variance unless given."""
+
+    def __init__(self, batch: Batch, weight: np.ndarray | None = None) -> None:
         good = batch.ivar > 0
-        weight = 1.0 / total_variance(batch)
+        weight = 1.0 / total_variance(batch) if weight is None else weight
         noise = np.divide(weight**2, batch.ivar, out=np.zeros_like(weight), where=good)
         self._sums = [_running(values) for values in (weight, weight * batch.residual, noise, good)]
         self.n_obs = batch.flux.shape[1]
@@ -148,7 +158,7 @@ class ScatterSample:
 
     def add(self, batch: Batch) -> None:
         """Take the boxes of a batch."""
-        sums = BoxSums(batch)
+        sums = BoxSums(batch, robust_weight(batch))
         for width, seen in zip(self._widths, self._seen, strict=True):
             step = _bin_pixels(width)
             boxes = sums.boxes(width, step)
@@ -176,7 +186,7 @@ class ScatterSample:
         found = []
         for width, (bins, squares, variances) in zip(self._widths, self.taken(), strict=True):
             step = _bin_pixels(width)
-            found.append(Scatter(width, step, _fit_tau2(bins, squares, variances, self._n_rest // step + 1)))
+            found.append(Scatter(width, step, fit_tau2(bins, squares, variances, self._n_rest // step + 1)))
         return found
 
 
@@ -184,7 +194,7 @@ def _bin_pixels(width: int) -> int:
     return max(BIN_PIXELS, width // 4)
 
 
-def _fit_tau2(bin_index: np.ndarray, square: np.ndarray, noise_var: np.ndarray, n_bins: int) -> np.ndarray:
+def fit_tau2(bin_index: np.ndarray, square: np.ndarray, noise_var: np.ndarray, n_bins: int) -> np.ndarray:
     """Return per bin the tau^2 at which clipped squared deviations have a unit Gaussian's mean, by bisection in its log."""
     inside = (bin_index >= 0) & (bin_index < n_bins)
     bin_index, square, noise_var = bin_index[inside], square[inside].astype(float), noise_var[inside].astype(float)

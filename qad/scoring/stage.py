@@ -21,16 +21,16 @@ from qad.scoring.calibration_file import load_calibration, save_calibration
 from qad.scoring.geometry import Geometry
 from qad.scoring.parts import (
     Part,
+    Spread,
     Task,
     do_part,
     plan_parts,
     read_population,
-    read_scatters,
+    read_spread,
     read_views,
     reference_rows,
-    write_scatters,
+    write_spread,
 )
-from qad.scoring.residuals import Scatter
 from qad.scoring.table import build_table
 from qad.scoring.views import Measured
 from qad.storage.flatcache import GridCache, open_grid, read_grid_json
@@ -201,10 +201,10 @@ class _Run:
         """Return the calibration, what was measured of the rows that can be scored, their scores and their indices."""
         self._remove_others()
         foreign = self._foreign_calibration()
-        scatters = self._scatters(foreign)
+        spread = self._spread(foreign)
         self._do("score: views", self.views)
         measured = read_views(self.views)
-        calibration = foreign or self._fitted(measured, scatters)
+        calibration = foreign or self._fitted(measured, spread)
         rows = np.flatnonzero(measured.is_finite)
         measured = measured.rows(rows)
         return calibration, measured, calibration.apply(measured), rows
@@ -216,7 +216,7 @@ class _Run:
             for part in parts:
                 part.output.unlink(missing_ok=True)
         done = [part for part in parts if part.output.is_file()]
-        self._scatters(self._foreign_calibration())
+        self._spread(self._foreign_calibration())
         self._do("score: views", parts)
         self.options.progress.note("`qad score` without --shard writes the scores when all shards are done")
         n_done = sum(map(len, parts)) - sum(map(len, done))
@@ -241,21 +241,21 @@ class _Run:
         path = self.calibration_file
         return None if path is None else self._checked(load_calibration(path), path)
 
-    def _scatters(self, foreign: Calibration | None) -> Sequence[Scatter]:
-        """Return the population's scatter, and leave it to those who measure.
+    def _spread(self, foreign: Calibration | None) -> Spread:
+        """Return the population's spread, and leave it to those who measure.
 
         Every shard needs all of it: each begins in another place of the parts and passes over those that others have done.
         """
-        path = self.task.scatter_file
+        path = self.task.spread_file
         if foreign is not None:
-            write_scatters(path, foreign.scatters)
+            write_spread(path, Spread(foreign.scatters, foreign.shapes))
         elif not path.is_file():
             parts = plan_parts(self.task, "population", len(reference_rows(self.cache)))
             share = self.options.share
             first = len(parts) * share.index // share.count if share else 0
             self._do("score: population", [*parts[first:], *parts[:first]])
-            write_scatters(path, read_population(parts, self.geometry, self.task.windows_kms))
-        return read_scatters(path)
+            write_spread(path, read_population(parts, self.geometry, self.task.windows_kms))
+        return read_spread(path)
 
     def _do(self, what: str, parts: Sequence[Part]) -> None:
         options = self.options
@@ -269,7 +269,7 @@ class _Run:
         if failures:
             raise _PartsFailed(failures)
 
-    def _fitted(self, measured: Measured, scatters: Sequence[Scatter]) -> Calibration:
+    def _fitted(self, measured: Measured, spread: Spread) -> Calibration:
         chosen = reference_rows(self.cache)
         usable = chosen[measured.is_finite[chosen]]
         if usable.size == 0:
@@ -284,7 +284,7 @@ class _Run:
             "neighbours": settings.neighbours,
             "weights": dict(settings.weights),
         }
-        return fit_calibration(measured.rows(usable), scatters, meta)
+        return fit_calibration(measured.rows(usable), spread.scatters, meta, spread.shapes)
 
     def _checked(self, calibration: Calibration, path: Path) -> Calibration:
         settings = self.config.score

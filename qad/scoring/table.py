@@ -10,6 +10,7 @@ import numpy as np
 from qad.schema import SCORES
 from qad.scoring import artefacts, rank
 from qad.scoring.calibrate import MAIN_VIEWS, Calibration, Scored
+from qad.scoring.classes import CLASSES, PREFIX
 from qad.scoring.explain import Finding, class_guess, reason
 from qad.scoring.views import Measured
 from qad.scoring.widths import feature_names
@@ -63,7 +64,7 @@ def build_table(
         "flags": flags[order],
         "model": [model] * len(order),
         "latent": measured.latent[order].astype(np.float32),
-        **_view_columns(measured, scored, calibration, order),
+        **_view_columns(measured, scored, calibration, order, is_artefact & (not settings.keep_artefacts)),
     }
     table = make_table(SCORES, columns, n_latent=measured.latent.shape[1])
     counts = {"artefacts": float(is_artefact.sum()), "p_below_0.01": float((scored.log_p_score < math.log(0.01)).sum())}
@@ -75,13 +76,22 @@ def _p(log_p: np.ndarray) -> np.ndarray:
 
 
 def _view_columns(
-    measured: Measured, scored: Scored, calibration: Calibration, order: np.ndarray
+    measured: Measured, scored: Scored, calibration: Calibration, order: np.ndarray, is_artefact: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return `view_<name>` and `p_<name>` of the main views, and each scale's strongest residual, signed, in sigma."""
+    """Return `view_<name>`, `p_<name>` and `rank_<name>` of the main views, the p-value of each class, and each scale's
+    strongest residual, signed, in sigma.
+    """
     columns: dict[str, np.ndarray] = {}
     for name in MAIN_VIEWS:
         columns[f"view_{name}"] = scored.raw[name][order]
         columns[f"p_{name}"] = _p(scored.log_p[name])[order]
+        # a list of its own for each view: artefacts behind, as in the list of all
+        behind = is_artefact[order]
+        own = np.lexsort((np.arange(len(order)), scored.log_p[name][order], behind))
+        columns[f"rank_{name}"] = np.empty(len(order), np.int64)
+        columns[f"rank_{name}"][own] = np.arange(1, len(order) + 1)
+    for name in CLASSES:
+        columns[f"p_{PREFIX}{name}"] = _p(scored.log_p[PREFIX + name])[order]
     for index, kms in enumerate(calibration.meta["windows_kms"]):
         columns[f"view_local_{kms:.0f}"] = measured.sigma[order, index].astype(np.float32)
         columns[f"p_local_{kms:.0f}"] = _p(scored.log_p[f"local_{kms:.0f}"])[order]

@@ -1,7 +1,8 @@
 """What a spectrum is measured by: one pass over a batch, and one function a view.
 
 Views know different things, and each misses whole classes alone: residuals see troughs, blends and odd profiles; latents see
-rare combinations that the model can draw; line strengths see weak, absent and extreme lines that hide in both.
+rare combinations that the model can draw; line strengths see weak, absent and extreme lines that hide in both; the shapes of
+known classes see what is faint but of a kind.
 """
 
 from __future__ import annotations
@@ -13,8 +14,20 @@ import numpy as np
 
 from qad.scoring.evidence import CAMERAS, find_faults, gather_evidence
 from qad.scoring.geometry import Geometry
+from qad.scoring.instrument import KINDS
+from qad.scoring.matched import nothing_found
+from qad.scoring.matcher import Matcher
 from qad.scoring.population import FeaturePopulation, covariates, mahalanobis2
-from qad.scoring.residuals import Batch, BoxSums, Scatter, scoring_step, significance, total_variance
+from qad.scoring.residuals import (
+    Batch,
+    BoxSums,
+    Scatter,
+    robust_weight,
+    scoring_step,
+    significance,
+    total_variance,
+)
+from qad.scoring.shapes import FAMILIES
 from qad.scoring.widths import measure_widths
 
 LOCAL_KMS = (1500.0, 20_000.0)
@@ -47,6 +60,8 @@ class Measured:
         See :func:`qad.scoring.evidence.gather_evidence`.
     is_camera_missing : ndarray of bool
         One of the cameras has no data.
+    family, family_best, family_sigma : ndarray, shape (n_spectra, n_families)
+        See :class:`qad.scoring.matched.FamilyEvidence`.
     """
 
     z: np.ndarray
@@ -63,6 +78,9 @@ class Measured:
     width_error: np.ndarray
     evidence: np.ndarray
     is_camera_missing: np.ndarray
+    family: np.ndarray
+    family_best: np.ndarray
+    family_sigma: np.ndarray
 
     def __len__(self) -> int:
         return len(self.z)
@@ -78,7 +96,7 @@ class Measured:
 
     @property
     def is_finite(self) -> np.ndarray:
-        """Which spectra can be scored: everything but widths, which may be missing, is finite."""
+        """Which spectra can be scored: everything but widths and families, which may be missing, is finite."""
         needed = (self.z, self.snr, self.norm, self.chi2_dof, self.chi2_total)
         wide = (self.latent, self.sigma, self.mean_square, self.evidence)
         finite = np.all([np.isfinite(values) for values in needed], axis=0)
@@ -94,8 +112,9 @@ def measure(
     snr: np.ndarray,
     norm: np.ndarray,
     latent: np.ndarray,
+    matcher: Matcher | None = None,
 ) -> Measured:
-    """Measure a batch of spectra."""
+    """Measure a batch of spectra; without a matcher no shapes are looked for."""
     good = batch.ivar > 0
     n_good = good.sum(axis=1)
     square = batch.residual**2
@@ -104,6 +123,11 @@ def measure(
     clean = batch.without(faults)
     sigma, wave, mean_square = _strongest_boxes(clean, geometry, scatters)
     widths = measure_widths(clean, geometry)
+    n = len(batch.flux)
+    shown, fault = matcher.find(clean, z) if matcher else (nothing_found(n, len(FAMILIES)), np.zeros((n, len(KINDS))))
+    strongest = np.abs(sigma[:, local_scales([geometry.kms(scatter.width) for scatter in scatters])]).max(axis=1)
+    # a fault must explain more than any feature, or any known kind of object, does
+    strongest = np.maximum(strongest, np.abs(shown.sigma).max(axis=1))
     return Measured(
         np.asarray(z, float),
         np.asarray(snr, float),
@@ -117,8 +141,11 @@ def measure(
         n_good,
         widths.value.astype(np.float32),
         widths.error.astype(np.float32),
-        gather_evidence(batch, geometry, scatters, spike).astype(np.float32),
+        gather_evidence(batch, geometry, scatters, spike, fault, strongest).astype(np.float32),
         _is_camera_missing(batch, geometry),
+        shown.evidence,
+        shown.best,
+        shown.sigma,
     )
 
 
@@ -135,7 +162,7 @@ def _is_camera_missing(batch: Batch, geometry: Geometry) -> np.ndarray:
 def _strongest_boxes(
     batch: Batch, geometry: Geometry, scatters: Sequence[Scatter]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    sums = BoxSums(batch)
+    sums = BoxSums(batch, robust_weight(batch))
     rows = np.arange(len(batch.flux))
     sigma, wave, square = [], [], []
     for scatter in scatters:
@@ -186,9 +213,3 @@ def line_deviations(measured: Measured, features: Sequence[FeaturePopulation]) -
     columns = zip(features, measured.width.T.astype(float), measured.width_error.T.astype(float), strict=True)
     nothing = np.zeros(len(measured))
     return np.stack([f.deviation(value, error, x) if f.is_known else nothing for f, value, error in columns], axis=1)
-
-
-def line_view(deviation: np.ndarray) -> np.ndarray:
-    """Return the quadrature sum of the features' deviations, over what chance gives for as many: (chi2 - n) / sqrt(2 n)."""
-    count = np.maximum((deviation != 0).sum(axis=1), 1)
-    return ((deviation**2).sum(axis=1) - count) / np.sqrt(2.0 * count)

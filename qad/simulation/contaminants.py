@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qad.lines import LIGHT_SPEED_KMS
+from qad.profiles import FWHM_PER_SIGMA, add_gaussian
 from qad.simulation import stellar
-from qad.simulation.profiles import FWHM_PER_SIGMA, add_gaussian
 
 Array = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qad.desi.datamodel import CAMERA_FIRST, CAMERA_PIXELS, NDIAG
+from qad.desi.lsf import LSF_SIGMA_PIXELS
 from qad.simulation import sky
 from qad.simulation.profiles import random_curve
 
@@ -18,8 +19,6 @@ Values = NDArray[np.floating[Any]]
 
 N_SETTINGS = 16
 """Fibres share this many sets of resolution matrices: their widths differ by ±3 % only."""
-_SIGMA_PIXELS = {"b": (0.92, 0.84), "r": (0.82, 0.76), "z": (1.00, 0.92)}
-"""Width of the line spread function at the two ends of each camera, pixels: measured on the EDR coadds named in `sky`."""
 CALIBRATION_SCATTER = {"b": 0.02, "r": 0.01, "z": 0.01}
 """Slow multiplicative errors of the flux calibration (Guy et al. 2023, AJ 165, 144: 2 % and more in the far blue)."""
 SKY_RESIDUAL = 0.25
@@ -69,7 +68,7 @@ def kernel(camera: str, setting: int) -> Array:
     from scipy.special import erf
 
     n_wave = CAMERA_PIXELS[camera]
-    first, last = _SIGMA_PIXELS[camera]
+    first, last = LSF_SIGMA_PIXELS[camera]
     sigma = np.linspace(first, last, n_wave) * (1.0 + 0.03 * (2 * setting / (N_SETTINGS - 1) - 1))
     half = NDIAG // 2
     edges = (np.arange(-half, half + 2) - 0.5)[None, :] / (np.sqrt(2.0) * sigma[:, None])

@@ -1,9 +1,8 @@
-"""Shapes on a rising wavelength grid: Gaussians, Voigt wings, smooth boxes; and extinction and cosmology in small."""
+"""Shapes on a rising wavelength grid: Gaussians, Voigt wings, smooth boxes; and extinction in small."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +10,6 @@ from numpy.typing import NDArray
 from qad.lines import LIGHT_SPEED_KMS
 
 Array = NDArray[np.float64]
-
-FWHM_PER_SIGMA = 2.354820045
-_REACH = 5.0
-_HUBBLE_DISTANCE_MPC = LIGHT_SPEED_KMS / 70.0
-_OMEGA_M = 0.3
-
-
-def add_gaussian(flux: Array, wave: Array, centre: float, sigma: float, area: float) -> None:
-    """Add a Gaussian of the given `area` to `flux`, in place, where it matters."""
-    low, high = np.searchsorted(wave, (centre - _REACH * sigma, centre + _REACH * sigma))
-    if high > low:
-        x = (wave[low:high] - centre) / sigma
-        flux[low:high] += area / (sigma * 2.5066282746) * np.exp(-0.5 * x * x)
 
 
 def velocity_kms(wave: Array, line: float) -> Array:
@@ -85,20 +71,6 @@ def random_curve(rng: np.random.Generator, x: Array, step: float, scatter: float
 
     nodes = np.arange(x[0] - step, x[-1] + 2 * step, step)
     return np.asarray(CubicSpline(nodes, rng.normal(0.0, scatter, nodes.size))(x))
-
-
-@lru_cache(maxsize=1)
-def _distance_table() -> tuple[Array, Array]:
-    z = np.linspace(0.0, 8.0, 4001)
-    inverse = 1.0 / np.sqrt(_OMEGA_M * (1.0 + z) ** 3 + 1.0 - _OMEGA_M)
-    comoving = np.concatenate([[0.0], np.cumsum(0.5 * (inverse[1:] + inverse[:-1]) * np.diff(z))])
-    return z, comoving * _HUBBLE_DISTANCE_MPC * (1.0 + z)
-
-
-def distance_modulus(z: float) -> float:
-    """Return the distance modulus, mag, of a flat universe with H0 = 70 km/s/Mpc and Omega_m = 0.3."""
-    nodes, distance = _distance_table()
-    return float(5.0 * np.log10(max(float(np.interp(z, nodes, distance)), 1e-3) * 1e5))
 
 
 def draw(rng: np.random.Generator, table: Sequence[tuple[float, float]]) -> float:

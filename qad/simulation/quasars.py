@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from qad import iron
+from qad.cosmology import distance_modulus
 from qad.lines import LIGHT_SPEED_KMS
-from qad.simulation import iron, stellar
+from qad.profiles import FWHM_PER_SIGMA, add_gaussian
+from qad.simulation import stellar
 from qad.simulation.absorption import Absorbers, draw_absorbers
 from qad.simulation.profiles import (
-    FWHM_PER_SIGMA,
-    add_gaussian,
-    distance_modulus,
     draw,
     random_curve,
     smc_transmission,

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from qad.simulation.profiles import add_gaussian
+from qad.profiles import add_gaussian, planck
 
 Array = NDArray[np.float64]
 
@@ -27,11 +27,6 @@ _STAR_SIGMA, _GALAXY_SIGMA = 1.2, 3.5
 STARS = {"WD": (8000.0, 25_000.0), "A": (7600.0, 9500.0), "F": (6100.0, 7400.0), "G": (5300.0, 6000.0),
          "K": (3950.0, 5200.0), "M": (2900.0, 3750.0)}  # fmt: skip
 """Temperatures of the kinds of stars, K."""
-
-
-def planck(wave: Array, temperature: float) -> Array:
-    """Return a black body, in arbitrary units per Å."""
-    return np.asarray((wave / 5000.0) ** -5 / np.expm1(1.43877e8 / (wave * temperature)))
 
 
 @lru_cache(maxsize=2)

@@ -7,12 +7,17 @@ size and time that each input had when it was hashed, so that a second run need 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from qad.storage.atomic import write_json
 from qad.storage.provenance import hash_file
+
+MANY, MAX_THREADS = 4, 8
+"""Files that are worth threads, and how many threads a disk is asked by."""
 
 
 def stat_inputs(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -47,12 +52,18 @@ def remembered(receipt: Path) -> dict[tuple[str, int, int], str]:
 
 def hashes_of(paths: list[Path], receipt: Path, verify: bool = False) -> list[str]:
     """Return the SHA-256 of each file, remembered in `receipt` unless its size or time changed or `verify` is set."""
-    known = remembered(receipt)
-    hashes = []
-    for path, status in zip(paths, stat_inputs(paths), strict=True):
-        sha256 = known.get((status["path"], status["size"], status["mtime_ns"]))
-        hashes.append(hash_file(path) if verify or sha256 is None else sha256)
-    return hashes
+    known = {} if verify else remembered(receipt)
+    found = [known.get((status["path"], status["size"], status["mtime_ns"])) for status in stat_inputs(paths)]
+    new = iter(_hash_files([path for path, sha256 in zip(paths, found, strict=True) if sha256 is None]))
+    return [next(new) if sha256 is None else sha256 for sha256 in found]
+
+
+def _hash_files(paths: list[Path]) -> list[str]:
+    """Return the SHA-256 of files; many of them on threads, since hashing does not hold the interpreter's lock."""
+    if len(paths) < MANY:
+        return [hash_file(path) for path in paths]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
+        return list(pool.map(hash_file, paths))
 
 
 def write_receipt(receipt: Path, paths: list[Path], hashes: list[str], **more: Any) -> None:

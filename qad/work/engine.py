@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from qad.errors import QadError, StorageError
 from qad.parallel import Cluster
+from qad.storage.ahead import read_ahead
 from qad.work.outcome import Outcome, Unit, Value
 from qad.work.pool import run_in_pool
 
 
 def run_units(
-    work: Callable[[Unit], Value], units: Sequence[Unit], jobs: int = 0, cluster: Cluster | None = None
+    work: Callable[[Unit], Value],
+    units: Sequence[Unit],
+    jobs: int = 0,
+    cluster: Cluster | None = None,
+    files: Callable[[Unit], Iterable[Path]] | None = None,
 ) -> Iterator[Outcome[Unit, Value]]:
     """Yield an outcome per unit, in the order of completion.
 
@@ -26,6 +32,8 @@ def run_units(
         Processes; 0 means one per core.  With 1, or a single unit, the work runs in this process.
     cluster : Cluster, optional
         Run the units there; `jobs` says nothing then.
+    files : callable, optional
+        The files that a unit reads: the system brings those of the next units into memory while these are done here.
 
     Raises
     ------
@@ -47,9 +55,9 @@ def run_units(
 
         yield from run_on_cluster(work, units, cluster)
     elif n_jobs <= 1:
-        yield from _run_here(work, units)
+        yield from _run_here(work, _reading_ahead(units, files, 1))
     else:
-        yield from run_in_pool(work, units, n_jobs)
+        yield from run_in_pool(work, _reading_ahead(units, files, n_jobs), n_jobs)
 
 
 def available_cores() -> int:
@@ -57,7 +65,18 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def _run_here(work: Callable[[Unit], Value], units: Sequence[Unit]) -> Iterator[Outcome[Unit, Value]]:
+def _reading_ahead(
+    units: Sequence[Unit], files: Callable[[Unit], Iterable[Path]] | None, distance: int
+) -> Iterator[Unit]:
+    """Yield units, and of each that is `distance` further have the files read."""
+    for i, unit in enumerate(units):
+        if files is not None and i + distance < len(units):
+            for path in files(units[i + distance]):
+                read_ahead(path)
+        yield unit
+
+
+def _run_here(work: Callable[[Unit], Value], units: Iterable[Unit]) -> Iterator[Outcome[Unit, Value]]:
     for unit in units:
         try:
             value = work(unit)

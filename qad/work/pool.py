@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import connection
 from typing import Generic
 
@@ -16,7 +16,7 @@ STOP_SECONDS = 2.0
 """Time that a worker gets to end itself."""
 
 
-def run_in_pool(work: Callable[[Unit], Value], units: Sequence[Unit], n_jobs: int) -> Iterator[Outcome[Unit, Value]]:
+def run_in_pool(work: Callable[[Unit], Value], units: Iterable[Unit], n_jobs: int) -> Iterator[Outcome[Unit, Value]]:
     """Yield an outcome per unit, done by `n_jobs` processes; see :func:`qad.work.engine.run_units`."""
     waiting = iter(units)
     workers = [_Worker(work, unit) for unit in itertools.islice(waiting, n_jobs)]

@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PIPELINE = ["fetch", "extract", "build-grid", "train", "score", "crossmatch", "inspect"]
-COMMANDS = [*PIPELINE, "run", "simulate", "index", "status", "config"]
+COMMANDS = [*PIPELINE, "evaluate", "measure", "publish", "run", "simulate", "index", "status", "config"]
 
 
 def qad(*arguments: str, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -103,7 +103,7 @@ def test_status_of_an_empty_and_of_a_damaged_workspace(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert f"unreadable: {damaged}" in done.stdout
     stages = json.loads(qad("status", "--json", cwd=tmp_path).stdout)["stages"]
-    assert [stage["stage"] for stage in stages] == PIPELINE
+    assert [stage["stage"] for stage in stages] == [*PIPELINE[:5], "measure", *PIPELINE[5:], "evaluate"]
 
 
 RUNTIME = """
@@ -154,13 +154,13 @@ def test_signal_stops_with_one_line_and_its_exit_code(number: signal.Signals, co
         except typer.Exit as stop:
             sys.exit(stop.exit_code)
     """)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert errors.strip() == f"qad fetch: stopped by {number.name}; `qad fetch` again goes on from here"
 

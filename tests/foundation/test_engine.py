@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +36,44 @@ def test_bad_unit_fails_alone_and_by_name(jobs: int) -> None:
     found = outcomes(["a", "bad", "ccc"], jobs)
     assert (found["a"].value, found["ccc"].value) == (1, 3)
     assert found["bad"].error == "file.fits: HDU B_FLUX: is damaged"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_files_of_the_next_units_are_read_while_these_are_done(jobs: int, tmp_path: Path) -> None:
+    units = [name * 3 for name in "abcdef"]
+    for name in units:
+        forget(tmp_path / name)
+    asked: list[str] = []
+
+    def files(unit: str) -> list[Path]:
+        asked.append(unit)
+        return [tmp_path / unit, tmp_path / "absent"]
+
+    results = run_units(work, units, jobs, files=files)
+    next(results)
+    assert asked == units[jobs : 2 * jobs]  # those of the first are being read by who does it
+    assert sum(outcome.value or 0 for outcome in results) == 3 * (len(units) - 1)
+    assert asked == units[jobs:]
+    stop_at = time.monotonic() + 30
+    while not all(is_in_memory(tmp_path / name) for name in asked) and time.monotonic() < stop_at:
+        time.sleep(0.01)
+    assert all(is_in_memory(tmp_path / name) for name in asked)
+
+
+def forget(path: Path) -> None:
+    """Write a file, and drop it from memory."""
+    with path.open("wb") as file:
+        file.write(bytes(1 << 16))
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def is_in_memory(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            return os.preadv(file.fileno(), [bytearray(1 << 16)], 0, os.RWF_NOWAIT) == 1 << 16
+        except BlockingIOError:
+            return False
 
 
 def test_death_of_a_worker_fails_its_unit_only() -> None:

@@ -380,7 +380,7 @@ class Tmux:
     """A terminal of its own in a tmux server of its own."""
 
     def __init__(self, folder: Path, columns: int = 80, lines: int = 24) -> None:
-        self._socket = str(folder / "tmux")
+        self._folder, self._starts, self._socket = folder, 0, ""
         self._size = ["-x", str(columns), "-y", str(lines)]
 
     def _call(self, *arguments: str) -> str:
@@ -389,6 +389,9 @@ class Tmux:
 
     def start(self, *command: str) -> None:
         env = {**os.environ, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        # a socket of its own: the server of a session that was killed may be about to end
+        self._starts += 1
+        self._socket = str(self._folder / f"tmux{self._starts}")
         words = ["tmux", "-S", self._socket, "-f", "/dev/null", "new-session", "-d", *self._size, *command]
         subprocess.run(words, env=env, check=True, timeout=30)
 

@@ -144,7 +144,7 @@ def test_big_identifiers_of_a_csv_stay_exact(sky_field, tmp_path):
 
 
 def test_text_of_a_csv_becomes_numbers_only_where_nothing_is_lost():
-    from qad.matching.report import narrow
+    from qad.matching.pairs import narrow
 
     def narrowed(*values):
         found = narrow(pa.array(values, pa.string()))

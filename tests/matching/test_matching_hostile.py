@@ -245,7 +245,7 @@ def test_error_lines_cannot_steer_a_terminal(sky_field, tmp_path, qad):
 
 
 def test_too_many_pairs_are_refused_before_memory_is_gone(sky_field, tmp_path, monkeypatch):
-    monkeypatch.setattr("qad.matching.report.MAX_PAIRS", 50)
+    monkeypatch.setattr("qad.matching.pairs.MAX_PAIRS", 50)
     pl.DataFrame({"ra": sky_field.catalog_ra, "dec": sky_field.catalog_dec}).write_parquet(tmp_path / "cat.parquet")
     config = load_config(
         overrides={
@@ -297,3 +297,41 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     path.unlink()
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 300
+
+
+def test_degrees_that_look_like_radians_are_pointed_out(tmp_path, scores_at):
+    """Radians without a unit cannot be told from degrees near the origin: they are read as degrees, and it is said."""
+    from qad.results import NoProgress
+
+    class Notes(NoProgress):
+        def __init__(self):
+            self.lines = []
+
+        def note(self, message):
+            self.lines.append(message)
+
+    rng = np.random.default_rng(0)
+    scores_at(tmp_path / "work", np.array([10.0]), np.array([20.0]))
+    pl.DataFrame({"ra": rng.uniform(0, 6.28, 2000), "dec": rng.uniform(-1.5, 1.5, 2000)}).write_csv(tmp_path / "r.csv")
+    notes = Notes()
+    keys = {"paths.root": str(tmp_path / "work"), "crossmatch.catalogs": [str(tmp_path / "r.csv")]}
+    assert not crossmatch(load_config(overrides=keys), RunOptions(jobs=1, progress=notes)).failures
+    assert any("radians" in line for line in notes.lines)
+
+
+def test_rows_that_share_an_identifier_all_count(sky_field, tmp_path):
+    frame = pl.DataFrame(
+        {"ra": sky_field.catalog_ra, "dec": sky_field.catalog_dec, "id": ["same"] * len(sky_field.ids)}
+    )
+    frame.write_parquet(tmp_path / "cat.parquet")
+    unique = frame.with_columns(id=pl.Series(sky_field.ids))
+    unique.write_parquet(tmp_path / "own.parquet")
+    config = load_config(
+        overrides={
+            "paths.root": str(sky_field.root),
+            "crossmatch.catalogs": [str(tmp_path / name) for name in ("cat.parquet", "own.parquet")],
+        }
+    )
+    tables = [pq.read_table(path) for path in crossmatch(config, RunOptions(jobs=1)).paths]
+    assert tables[0]["n_within"].to_pylist() == tables[1]["n_within"].to_pylist()
+    assert set(tables[0]["catalog_id"].to_pylist()) == {"same"}

@@ -12,7 +12,7 @@ from qad.errors import ConfigError, InputError
 from qad.scoring.calibrate import Calibration, fit_calibration
 from qad.scoring.calibration_file import load_calibration, save_calibration
 from qad.scoring.combine import NullLaw, combine
-from qad.scoring.conditional import Neighbours, Tail, ViewCalibration
+from qad.scoring.conditional import Neighbours, Tail, ViewCalibration, position
 from qad.scoring.views import Measured
 
 META = {"geometry_hash": "g", "model": "m", "neighbours": 100, "weights": {"local": 1.0, "latent": 1.0, "line": 1.0}}
@@ -31,7 +31,9 @@ def test_p_values_of_normal_spectra_are_uniform_at_every_snr_and_redshift() -> N
     snr, z = np.exp(rng.normal(0.7, 0.8, n)), rng.uniform(0.3, 3.5, n)
     raw = (1 + 0.5 * np.log(snr) ** 2 + z) * rng.gamma(4.0, 1.0 + 0.2 * z, n)
     neighbours = Neighbours(snr, z, 200).of(snr, z)
-    log_p = ViewCalibration.fit(raw, neighbours, np.ones(n, bool)).log_p(raw, neighbours)
+    log_p = ViewCalibration.fit(raw, neighbours, np.ones(n, bool), position(snr, z)).log_p(
+        raw, neighbours, position(snr, z)
+    )
     for level in (0.5, 0.1, 0.01):
         assert np.mean(log_p < np.log(level)) == pytest.approx(level, rel=0.15)
     for low, high in zip(np.quantile(snr, np.arange(6) / 6), np.quantile(snr, np.arange(1, 7) / 6), strict=True):
@@ -48,7 +50,7 @@ def test_anomalies_in_the_population_do_not_spoil_the_calibration() -> None:
     raw[:n_odd] *= 6
     neighbours = Neighbours(snr, z, 200).of(snr, z)
     usual = np.arange(n) >= n_odd
-    log_p = ViewCalibration.fit(raw, neighbours, usual).log_p(raw, neighbours)
+    log_p = ViewCalibration.fit(raw, neighbours, usual, position(snr, z)).log_p(raw, neighbours, position(snr, z))
     assert 0.005 < np.mean(log_p[n_odd:] < np.log(0.01)) < 0.02
     assert np.mean(log_p[:n_odd] < np.log(0.01)) > 0.75
 

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qad import iron
+from qad.cosmology import distance_modulus
 from qad.lines import EMISSION_LINES, LYA
-from qad.simulation import iron, quasars, stellar
+from qad.simulation import quasars, stellar
 from qad.simulation.absorption import Absorbers, forest, hydrogen, mean_transmission
-from qad.simulation.profiles import distance_modulus, smc_transmission
+from qad.simulation.profiles import smc_transmission
 from qad.simulation.quasars import Quasar, continuum, draw_quasar, draw_redshift, emission, render
 from qad.simulation.sky import WAVE
 

@@ -36,6 +36,13 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function compiled into those compiled loops of its module that call it."""
+    import numba
+
+    return numba.njit(nogil=True, error_model="numpy", inline="never")(function)
+
+
 def _cache_folder() -> Path | None:
     """Return the folder of compiled loops, or None where none can be written."""
     import platformdirs

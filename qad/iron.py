@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qad.lines import LIGHT_SPEED_KMS
-from qad.simulation.profiles import FWHM_PER_SIGMA, add_gaussian
-from qad.simulation.stellar import planck
+from qad.profiles import FWHM_PER_SIGMA, add_gaussian, planck
 
 Array = NDArray[np.float64]
 

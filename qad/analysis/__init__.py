@@ -1,0 +1,1 @@
+"""What is measured on a candidate's spectrum: lines, continuum, absorption, other redshifts, redrock's fit."""

@@ -1,0 +1,1 @@
+"""A catalogue that can be deposited: tables in the formats that archives and journals take, spectra, figures, words."""

@@ -1,0 +1,8 @@
+"""Where the tests of measurements find what makes their spectra."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
