@@ -119,10 +119,7 @@ def _spectra_rows(
 
 
 def _score_rows(tables: Tables, targetids: Sequence[int]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    import polars as pl
-
-    frame = tables.all_rows([]).filter(pl.col("targetid").is_in(list(targetids)))
-    rows = tables.with_columns(frame, tables.scores_columns)
+    rows = tables.of_targets(targetids, tables.scores_columns)
     return {tuple(row[name] for name in SPECTRUM_KEY): row for row in rows.iter_rows(named=True)}
 
 

@@ -2,8 +2,9 @@
 
 ``index.html`` holds the table; spectra lie in ``data/spectra-*.js`` and sketches in ``data/sketches-*.js``, which the page
 loads as they are looked at: a page from ``file://`` may load scripts, but not read files.  Such a file is one call with one
-JSON text.  The page's own script and style are allowed by their hashes (Content-Security-Policy), and what that script
-itself loads by ``strict-dynamic``; nothing else is.  Text from the data is written as text only.
+JSON text.  The page's own script and style are allowed by their hashes (Content-Security-Policy), and files beside it
+(``'self'``, and ``file:`` since a page from disk is nobody's self); nothing else is, and no script within the page.  Text
+from the data is written as text only.
 """
 
 from __future__ import annotations

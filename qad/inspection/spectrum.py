@@ -17,7 +17,7 @@ from qad.errors import InputError
 from qad.inspection.tables import Tables
 from qad.schema import GRID, N_WAVE, SPECTRA, SPECTRUM_KEY, WAVE_START, WAVE_STEP, Table
 from qad.storage.flatcache import find_shards, read_grid_json
-from qad.storage.parquet import read_metadata, vectors
+from qad.storage.parquet import checked_metadata, vectors
 from qad.storage.provenance import hash_file
 
 if TYPE_CHECKING:
@@ -202,11 +202,8 @@ class SpectrumReader:
         return found
 
     def _latents(self, frame: pl.DataFrame) -> dict[Key, np.ndarray]:
-        import polars as pl
-
-        scan = pl.scan_parquet(self._tables.scores, glob=False).select("rank", "latent")
-        rows = scan.filter(pl.col("rank").is_in(frame["rank"].to_list())).collect()
-        by_rank = dict(zip(rows["rank"].to_list(), rows["latent"].to_numpy(), strict=True))
+        ranks, latents = self._tables.latents(frame["rank"].to_list())
+        by_rank = dict(zip(ranks, latents, strict=True))
         keys = frame.select("rank", *SPECTRUM_KEY).iter_rows()
         return {row[1:]: by_rank[row[0]] for row in keys if row[0] in by_rank}
 
@@ -234,18 +231,30 @@ def read_rows(path: Path, spec: Table, targetids: Iterable[int], columns: Sequen
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    read_metadata(path, spec)
-    missing = {column.name for column in spec.columns} - set(pq.read_schema(path).names)
-    if missing:
-        raise InputError(path, f"column {min(missing)} is missing", where=spec.tag)
     wanted = np.array(sorted(targetids), np.int64)
+    among = pa.array(wanted)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            groups = [i for i in range(file.metadata.num_row_groups) if _may_hold(file.metadata.row_group(i), wanted)]
+            checked_metadata(path, file.schema_arrow, spec)
+            missing = {column.name for column in spec.columns} - set(file.schema_arrow.names)
+            if missing:
+                raise InputError(path, f"column {min(missing)} is missing", where=spec.tag)
+            likely = [i for i in range(file.metadata.num_row_groups) if _may_hold(file.metadata.row_group(i), wanted)]
+            # a group's range may span a target that it does not hold: its numbers cost little, its spectra much
+            groups = [i for i in likely if _holds(file, i, among)]
             table = file.read_row_groups(groups, columns)
-        return table.filter(pc.is_in(table.column("targetid"), value_set=pa.array(wanted)))
+        return table.filter(pc.is_in(table.column("targetid"), value_set=among))
+    except FileNotFoundError:
+        raise InputError(path, "no such file") from None
     except (pa.ArrowException, OSError) as error:
         raise InputError(path, f"damaged: {str(error).splitlines()[0]}", where=spec.tag) from None
+
+
+def _holds(file: Any, group: int, targetids: pa.Array) -> bool:
+    import pyarrow.compute as pc
+
+    column = file.read_row_groups([group], ["targetid"]).column("targetid")
+    return bool(pc.any(pc.is_in(column, value_set=targetids)).as_py())
 
 
 def _may_hold(group: Any, wanted: np.ndarray) -> bool:

@@ -41,8 +41,10 @@ class InspectResult(StageResult):
         return {**super().as_json(), "rows": list(self.rows), **more}
 
 
-def inspect(config: Config, options: RunOptions) -> InspectResult:
+def inspect(config: Config, options: RunOptions, tables: Tables | None = None) -> InspectResult:
     """Return the top candidates by ``[inspect]``, or the details of its targets; nothing is written.
+
+    `tables` may be given by who has opened them already.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def inspect(config: Config, options: RunOptions) -> InspectResult:
         If there are no scores of that name, or a target is in no table.
     """
     started = time.monotonic()
-    tables = open_tables(config)
+    tables = open_tables(config) if tables is None else tables
     section = config.inspect
     targets = _details(tables, section.targetid) if section.targetid else []
     frame = select(config, tables, section.columns)

@@ -54,12 +54,8 @@ def candidates(tables: Tables, query: Query, columns: Sequence[str]) -> pl.DataF
 
 
 def _filtered(tables: Tables, query: Query, sort: str) -> pl.DataFrame:
-    import polars as pl
-
     expression, names = parse_where(query.where, tables.known) if query.where.strip() else (None, [])
     read_now = [name for name in [*names, sort] if name in tables.scores_columns]
-    frame = tables.all_rows(read_now)
-    if query.targetids:
-        frame = frame.filter(pl.col("targetid").is_in(list(query.targetids)))
+    frame = tables.of_targets(query.targetids, read_now) if query.targetids else tables.all_rows(read_now)
     frame = tables.with_columns(frame, [*names, sort])
     return frame if expression is None else apply_where(frame, expression, query.where)

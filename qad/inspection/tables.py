@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from qad.errors import InputError
 from qad.inspection.columns import KEY, LABEL_COLUMNS, MAGNITUDES, MATCH_COLUMNS, magnitude
-from qad.schema import MATCHES, SCORES, SPECTRA, SPECTRUM_KEY
-from qad.storage.expression import first_line
+from qad.inspection.scores import ScoresFile
+from qad.schema import MATCHES, SPECTRA, SPECTRUM_KEY
 from qad.storage.labels import last_labels
 from qad.storage.parquet import read_frame, read_metadata, read_table
 from qad.storage.receipts import read_receipt
 from qad.workspace import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 
@@ -49,13 +50,14 @@ class Tables:
         self.scores = workspace.scores_file(name)
         if not self.scores.is_file():
             raise InputError(self.scores, f"no such file; {_other_scores(workspace)}`qad score --name {name}` makes it")
-        self.metadata: dict[str, Any] = read_metadata(self.scores, SCORES)
-        self.n_rows = read_table(self.scores, SCORES, ["rank"]).num_rows
+        self._file = ScoresFile(self.scores)
+        self.metadata: dict[str, Any] = self._file.metadata
+        self.n_rows = self._file.n_rows
 
     @cached_property
     def model(self) -> tuple[str, str]:
         """Name and first digits of the hash of the model that made the scores; empty digits where they are not told."""
-        rows = self._collect(self._scan(["model"]).head(1))["model"].to_list()
+        rows = self._file.head(1, ["model"])["model"].to_list()
         name, _, digits = (rows[0] if rows else self.name).partition("@")
         return name, digits
 
@@ -74,10 +76,8 @@ class Tables:
     def scores_columns(self) -> list[str]:
         """Scalar columns of the scores, views and p-values included."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        schema = pq.read_schema(self.scores)
-        return [field.name for field in schema if not pa.types.is_fixed_size_list(field.type)]
+        return [field.name for field in self._file.schema if not pa.types.is_fixed_size_list(field.type)]
 
     @cached_property
     def spectra_columns(self) -> list[str]:
@@ -118,17 +118,24 @@ class Tables:
 
     def first(self, n_rows: int, columns: Sequence[str]) -> pl.DataFrame:
         """Return the first rows by rank."""
-        return self._collect(self._scan(columns).head(n_rows))
+        return self._file.head(n_rows, _with_key(columns))
 
     def all_rows(self, columns: Sequence[str]) -> pl.DataFrame:
         """Return every row."""
-        return self._collect(self._scan(columns))
+        return self._file.everything(_with_key(columns))
+
+    def of_targets(self, targetids: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
+        """Return the rows of some targets, by rank."""
+        return self._file.at(self._file.with_targetids(targetids), _with_key(columns))
+
+    def latents(self, ranks: Sequence[int]) -> tuple[list[int], np.ndarray]:
+        """Return ranks, and their latent positions, shape (n_rows, n_latent), float32."""
+        rows = self._file.at(self._file.with_ranks(ranks), ["rank", "latent"])
+        return rows["rank"].to_list(), rows["latent"].to_numpy()
 
     def of_ranks(self, ranks: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
         """Return the rows of some ranks with the columns of the scores that are named, in that order."""
-        import polars as pl
-
-        return self._collect(self._scan(columns).filter(pl.col("rank").is_in(list(ranks))).select(list(columns)))
+        return self._file.at(self._file.with_ranks(ranks), columns)
 
     def with_columns(self, frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
         """Return `frame`, which has the columns of `KEY`, with further columns joined on; its order stays."""
@@ -150,29 +157,11 @@ class Tables:
     def _cat(self, names: Sequence[str]) -> list[str]:
         return self.catalog_columns if any(name.startswith("cat_") for name in names) else []
 
-    def _scan(self, columns: Sequence[str]) -> pl.LazyFrame:
-        import polars as pl
-
-        names = list(dict.fromkeys([*KEY, *columns]))
-        return (
-            pl.scan_parquet(self.scores, glob=False).select(names).with_columns(pl.col(pl.Categorical).cast(pl.String))
-        )
-
-    def _collect(self, scan: pl.LazyFrame) -> pl.DataFrame:
-        import polars as pl
-
-        try:
-            return scan.collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(self.scores, f"damaged: {first_line(error)}", where=SCORES.tag) from None
-
     def _score_rows(self, frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-        import polars as pl
-
-        scan = self._scan(names)
-        if frame.height < 10_000:
-            scan = scan.filter(pl.col("rank").is_in(frame["rank"].to_list()))
-        return self._collect(scan.select("rank", *names))
+        columns = ["rank", *names]
+        if frame.height >= 10_000:
+            return self._file.everything(columns)
+        return self._file.at(self._file.with_ranks(frame["rank"].to_list()), columns)
 
     def _spectra_rows(self, frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
         import polars as pl
@@ -237,6 +226,10 @@ class Tables:
         }
         types = {name: pl.Int64 if name == "targetid" else pl.String for name in columns}
         return pl.DataFrame(columns, schema=types).select("targetid", *names)
+
+
+def _with_key(columns: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*KEY, *columns]))
 
 
 def _common_types(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:

@@ -125,15 +125,16 @@ def run(config: Config, wanted: Wanted, silent: bool = False, quiet: bool = Fals
         from qad.inspection.reviewing.start import review
 
         return review(config)
-    result = inspect(config, RunOptions())
+    tables = open_tables(config)
+    result = inspect(config, RunOptions(), tables)
     if wanted.png is not None:
-        return _pictures(config, wanted.png, result, quiet or silent)
+        return _pictures(config, tables, wanted.png, result, quiet or silent)
     if wanted.html is not None:
-        return _gallery(config, wanted.html, result, quiet or silent)
+        return _gallery(config, tables, wanted.html, result, quiet or silent)
     if wanted.output is not None:
-        return _write(config, wanted.output, form, result, quiet or silent)
+        return _write(tables, wanted.output, form, result, quiet or silent)
     if not silent:
-        _print(config, wanted, form, result)
+        _print(config, tables, wanted, form, result)
     return result
 
 
@@ -179,7 +180,9 @@ def _check(config: Config, wanted: Wanted) -> None:
         raise ConfigError(f"{' and '.join(asked)} go into different places: one at a time")
 
 
-def _print(config: Config, wanted: Wanted, form: Format | Literal["table"], result: InspectResult) -> None:
+def _print(
+    config: Config, tables: Tables, wanted: Wanted, form: Format | Literal["table"], result: InspectResult
+) -> None:
     from qad.inspection import show
     from qad.inspection.formats import encode, json_bytes
 
@@ -187,20 +190,18 @@ def _print(config: Config, wanted: Wanted, form: Format | Literal["table"], resu
     if form == "json" and result.targets:
         show.write_stdout(json_bytes(list(result.targets)), form)
     elif form != "table":
-        tables = open_tables(config)
         show.write_stdout(encode(frame, form, tables.metadata), form)
     elif wanted.plot:
-        _plot(config, result)
+        _plot(config, tables, result)
     elif result.targets:
         show.show_details(result.targets)
     else:
         show.show_table(frame, int(result.counts["scored"]))
 
 
-def _plot(config: Config, result: InspectResult) -> None:
+def _plot(config: Config, tables: Tables, result: InspectResult) -> None:
     from qad.inspection import show
 
-    tables = open_tables(config)
     rows = _plot_rows(config, tables, result)
     if not rows.height:
         print("qad inspect: no row to plot", file=sys.stderr)
@@ -224,11 +225,10 @@ def _say_missing(config: Config, missing: int, total: int) -> None:
         )
 
 
-def _pictures(config: Config, path: Path, result: InspectResult, quiet: bool) -> InspectResult:
+def _pictures(config: Config, tables: Tables, path: Path, result: InspectResult, quiet: bool) -> InspectResult:
     from qad.inspection.pngs import write_pictures
     from qad.terminal.progress import terminal_progress
 
-    tables = open_tables(config)
     rows = _plot_rows(config, tables, result)
     with nullcontext(NoProgress()) if quiet else terminal_progress() as progress:
         paths = write_pictures(
@@ -268,7 +268,7 @@ def _types(rows: pl.DataFrame, extra: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write(
-    config: Config, path: Path, form: Format | Literal["table"], result: InspectResult, quiet: bool
+    tables: Tables, path: Path, form: Format | Literal["table"], result: InspectResult, quiet: bool
 ) -> InspectResult:
     from qad.inspection.formats import FORMATS, json_bytes, write
     from qad.storage.atomic import write_bytes
@@ -278,17 +278,16 @@ def _write(
         write_bytes(path, json_bytes(list(result.targets)))
     else:
         known = next(name for name in FORMATS if name == form)
-        write(path, frame, known, open_tables(config).metadata)
+        write(path, frame, known, tables.metadata)
     if not quiet:
         print(f"{path}: {frame.height:,} rows")
     return replace(result, paths=(*result.paths, path))
 
 
-def _gallery(config: Config, folder: Path, result: InspectResult, quiet: bool) -> InspectResult:
+def _gallery(config: Config, tables: Tables, folder: Path, result: InspectResult, quiet: bool) -> InspectResult:
     from qad.inspection.gallery import PAGE, gallery_columns, write_gallery
     from qad.terminal.progress import terminal_progress
 
-    tables = open_tables(config)
     shown = config.inspect.columns
     frame = select(config, tables, gallery_columns(tables, shown))
     folder = folder.expanduser().resolve()

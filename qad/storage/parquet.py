@@ -72,7 +72,7 @@ def read_metadata(path: Path, spec: Table) -> dict[str, Any]:
         If the file is not Parquet, not this table, or of a newer version.
     """
     schema = _read_schema(path)
-    return _checked_metadata(path, schema, spec)
+    return checked_metadata(path, schema, spec)
 
 
 def read_table(path: Path, spec: Table, columns: Sequence[str] | None = None) -> pa.Table:
@@ -87,7 +87,7 @@ def read_table(path: Path, spec: Table, columns: Sequence[str] | None = None) ->
     import pyarrow.parquet as pq
 
     schema = _read_schema(path)
-    _checked_metadata(path, schema, spec)
+    checked_metadata(path, schema, spec)
     _check_columns(schema, spec, error=lambda text: InputError(path, text, where=spec.tag))
     try:
         wanted = None if columns is None else list(columns)
@@ -110,7 +110,7 @@ def read_batches(path: Path, spec: Table, columns: Sequence[str], rows: int) -> 
     import pyarrow.parquet as pq
 
     schema = _read_schema(path)
-    _checked_metadata(path, schema, spec)
+    checked_metadata(path, schema, spec)
     _check_columns(schema, spec, error=lambda text: InputError(path, text, where=spec.tag))
     try:
         with pq.ParquetFile(path) as file:
@@ -135,7 +135,7 @@ def read_once(path: Path, spec: Table) -> tuple[dict[str, Any], pa.Table]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema = file.schema_arrow
-            metadata = _checked_metadata(path, schema, spec)
+            metadata = checked_metadata(path, schema, spec)
             _check_columns(schema, spec, error=lambda text: InputError(path, text, where=spec.tag))
             names = [name for name in schema.names if name not in vector_names]
             return metadata, file.read(names, use_threads=False)
@@ -238,7 +238,8 @@ def _read_schema(path: Path) -> pa.Schema:
         raise InputError(path, f"not a readable Parquet file: {_first_line(error)}") from None
 
 
-def _checked_metadata(path: Path, schema: pa.Schema, spec: Table) -> dict[str, Any]:
+def checked_metadata(path: Path, schema: pa.Schema, spec: Table) -> dict[str, Any]:
+    """Return the ``qad.*`` entries of a file's schema, JSON decoded; raise InputError as :func:`read_metadata` does."""
     raw = {
         key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
         for key, value in (schema.metadata or {}).items()

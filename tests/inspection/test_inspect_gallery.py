@@ -270,6 +270,7 @@ def test_long_tables_draw_the_rows_in_sight(browser: Browser, page: Path, tmp_pa
     assert browser.run(ROWS) == [str(10**17 + 4320)]
     # its spectrum's file is not there: the page says so
     assert "missing" in browser.run("return document.getElementById('note').textContent")
+    assert all("ERR_FILE_NOT_FOUND" in message for message in browser.errors())
 
 
 def test_hover_reads_the_numbers_of_the_table(browser: Browser, page: Path, made: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,19 +40,47 @@ def test_first_rows_by_rank_without_any_other_table(own_root: Path) -> None:
     assert frame.columns == load_config().inspect.columns
 
 
-def test_only_the_needed_columns_of_the_scores_are_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    real = pl.LazyFrame.collect
+def test_only_the_needed_rows_and_columns_of_the_scores_are_read(
+    own_root: Path, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_root / "scores" / "default.parquet"
+    pq.write_table(pq.read_table(path), path, row_group_size=8)
+    seen: list[tuple[list[int], list[str]]] = []
+    real = pq.ParquetFile.read_row_groups
 
-    def collect(self: pl.LazyFrame, *args: Any, **more: Any) -> Any:
-        seen.append(self.explain())
-        return real(self, *args, **more)
+    def read(self: Any, groups: list[int], columns: list[str] | None = None, **more: Any) -> Any:
+        seen.append((list(groups), list(columns or [])))
+        return real(self, groups, columns, **more)
 
-    monkeypatch.setattr(pl.LazyFrame, "collect", collect)
-    look(root, top=3, columns=["rank", "targetid", "score"])
-    assert len(seen) == 1
-    assert "6/" in seen[0], seen[0]  # the key's five and score: neither vectors nor texts
-    assert "SLICE" in seen[0]
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", read)
+    assert look(own_root, top=3, columns=["rank", "targetid", "score"]).height == 3
+    ((groups, columns),) = seen
+    assert groups == [0]
+    assert set(columns) == {"rank", "targetid", "survey", "program", "healpix", "score"}
+    seen.clear()
+    row = look(own_root, targetid=[int(made.targetid[20])], columns=["rank", "targetid", "score"])
+    assert row["rank"].to_list() == [21]
+    assert {group for groups, columns in seen if columns and "score" in columns for group in groups} == {2}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 49), max_size=30), st.integers(1, 17))
+def test_rows_are_the_same_by_any_row_groups(rows: list[int], size: int) -> None:
+    from qad.inspection.scores import ScoresFile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.parquet"
+        table = pa.table({"rank": np.arange(1, 51), "targetid": np.arange(50) * 7}).replace_schema_metadata(
+            {"qad.table": "scores/1"}
+        )
+        pq.write_table(table, path, row_group_size=size)
+        scores = ScoresFile(path)
+        expected = sorted(set(rows))
+        assert scores.at(rows, ["targetid"])["targetid"].to_list() == [7 * row for row in expected]
+        assert scores.with_ranks([row + 1 for row in rows]).tolist() == (expected if rows else [])
+        assert scores.with_ranks([0, 51, -3, None]).tolist() == []
+        assert scores.with_targetids([7 * row for row in rows]).tolist() == expected
+        assert scores.head(23, ["rank"])["rank"].to_list() == list(range(1, 24))
 
 
 def test_where_joins_scores_spectra_matches_and_labels(root: Path, made: Any) -> None:

@@ -4,7 +4,7 @@ A small simulated release runs through every stage; its scores are then repeated
 own views, latents and row groups, and with new TARGETIDs but for the real ones, which lie at the ends and in the middle.
 Beside each wall time stands its ratio to that of a Python that only imports Polars.
 
-    python benchmarks/inspect.py [--rows 1700000] [--repeat 3]
+    python benchmarks/inspecting.py [--rows 1700000] [--repeat 3]
 """
 
 from __future__ import annotations
