@@ -80,11 +80,25 @@ class Config:
         ConfigError
             If it names a variable that is not set, or the home of a user that there is not.
         """
-        origin = self.origins.get("paths.root", "default")
-        path = _expanded(self.paths.root, f"{origin}: paths.root")
-        from_file = self.file is not None and origin in ("default", str(self.file))
-        base = self.file.parent if from_file and self.file is not None else Path.cwd()
-        return Path(os.path.normpath(base / path))
+        return Path(os.path.normpath(self.path_of("paths.root")))
+
+    def base_of(self, key: str) -> Path:
+        """Return what relative paths of a key are relative to: the folder of ``qad.toml`` if they stand there, else here."""
+        if self.file is not None and self.origins.get(key, "default") in ("default", str(self.file)):
+            return self.file.parent
+        return Path.cwd()
+
+    def path_of(self, key: str) -> Path:
+        """Return the path that a key, such as ``paths.root``, names.
+
+        Raises
+        ------
+        ConfigError
+            If it names a variable that is not set, or the home of a user that there is not.
+        """
+        section, _, name = key.partition(".")
+        origin = self.origins.get(key, "default")
+        return self.base_of(key) / _expanded(getattr(getattr(self, section), name), f"{origin}: {key}")
 
     @property
     def workspace(self) -> Workspace:

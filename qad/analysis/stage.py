@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +12,10 @@ from qad.errors import ConfigError, InputError
 from qad.results import RunOptions, StageResult
 from qad.schema import MEASURES, SCORES, SPECTRUM_KEY
 from qad.storage.atomic import remove_stale_parts
-from qad.storage.parquet import make_table, read_frame, read_metadata, write_table
+from qad.storage.parquet import make_table, read_frame, was_made_so, write_table
 from qad.storage.provenance import InputFile, Provenance
 from qad.storage.receipts import hashes_of, write_receipt
+from qad.work.engine import available_cores
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,7 +47,7 @@ def measure(config: Config, options: RunOptions) -> StageResult:
     provenance = Provenance("measure", settings, inputs)
     candidates = read_candidates(scores, section.top)
     counts: dict[str, float] = {"candidates": candidates.height}
-    if not options.force and _is_done(output, provenance):
+    if not options.force and was_made_so(output, MEASURES, provenance):
         return StageResult("measure", n_skipped=1, paths=(output,), counts=counts, dry_run=options.dry_run)
     if options.dry_run:
         return StageResult("measure", n_done=1, paths=(output,), counts=counts, dry_run=True)
@@ -80,24 +80,10 @@ def measured_templates(config: Config) -> list[Path]:
 
     if not config.measure.templates:
         return []
-    folder = Path(os.path.expandvars(config.measure.templates)).expanduser()
-    is_from_file = config.file is not None and config.origins.get("measure.templates") == str(config.file)
-    if is_from_file and config.file is not None:
-        folder = config.file.parent / folder
+    folder = config.path_of("measure.templates")
     if not folder.is_dir():
         raise ConfigError(f"measure.templates: {folder} is no folder; it holds rrtemplate-QSO-*.fits")
     return template_files(folder)
-
-
-def _is_done(output: Path, provenance: Provenance) -> bool:
-    if not output.exists():
-        return False
-    try:
-        found = read_metadata(output, MEASURES)
-    except InputError:
-        return False
-    expected = provenance.as_dict(MEASURES.tag)
-    return all(found.get(key) == expected[key] for key in ("qad.table", "qad.config", "qad.inputs"))
 
 
 def _measure_all(
@@ -107,7 +93,7 @@ def _measure_all(
 
     options.progress.start("measure", candidates.height, "spectra")
     parts = []
-    jobs = options.jobs or os.cpu_count() or 1
+    jobs = options.jobs or available_cores()
     # the compiled fit holds no lock of the interpreter, so that threads share the cores
     with ThreadPoolExecutor(jobs) as pool:
         blocks = read_blocks(config.workspace, candidates)

@@ -94,7 +94,7 @@ def show_presets(run: Run) -> None:
             f'{preset["radius_arcsec"]:g}"',
             "" if preset["epoch"] is None else f"{preset['epoch']:.2f}",
             "yes" if preset["proper_motion"] else "",
-            f"{preset['service']} {preset['vizier'] or preset['tap']['table']}",  # type: ignore[index]
+            f"{preset['service']} {preset['vizier'] or preset['tap']['table']}",
             str(preset["bibcode"]),
             str(preset["title"]),
         )

@@ -22,11 +22,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from qad.evaluation.judged import Bootstrap, Judged, Measure, snr_correlation
+from qad.evaluation.judged import Bootstrap, Judged, Measure, Ranking, snr_correlation
 
 FORMAT = 1
 SNR_EDGES = (0.0, 1.0, 2.0, 4.0, 8.0, math.inf)
@@ -70,8 +71,8 @@ def _ranking(boot: Bootstrap, tops: Sequence[int]) -> dict[str, Any]:
     }
     for k in tops:
         for name, members in (("precision_at", judged.is_anomaly), ("artefacts_in", judged.is_artefact)):
-            share = boot.measure(lambda ranking, w, m=members, k=k: ranking.share_of_first(w, m, k))  # type: ignore[misc]
-            found[f"{name}_{k}"] = as_json(share)
+            share = partial(Ranking.share_of_first, members=members, k=k)
+            found[f"{name}_{k}"] = as_json(boot.measure(share))
     found["snr_correlation"] = as_json(snr_correlation(boot))
     return found
 

@@ -99,12 +99,12 @@ def find_truth(config: Config) -> Path | None:
     if named == NO_TRUTH:
         return None
     if named:
-        path = Path(named).expanduser()
+        path = config.path_of("evaluate.truth")
         if not path.is_file():
             raise InputError(path, "no such truth; `qad simulate` writes truth.parquet beside its release")
         return path
     source = config.extract.source
-    beside = Path(source).expanduser() / "truth.parquet" if source and "://" not in source else None
+    beside = config.path_of("extract.source") / "truth.parquet" if source and "://" not in source else None
     return beside if beside is not None and beside.is_file() else None
 
 

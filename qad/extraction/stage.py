@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -125,9 +124,7 @@ def source_folder(config: Config) -> Path:
             text,
             f"extract reads local folders; run `qad fetch --source {text}` first (with the same --shard, where there are shards), then extract without --source",
         )
-    path = Path(os.path.expandvars(text)).expanduser()
-    from_file = config.file is not None and config.origins.get("extract.source") == str(config.file)
-    return config.file.parent / path if from_file and config.file is not None else path.absolute()
+    return config.path_of("extract.source")
 
 
 def wanted_pixels(healpix: Path, settings: Extract) -> list[Pixel]:

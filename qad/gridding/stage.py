@@ -18,7 +18,6 @@ from typing import Any
 
 import qad
 from qad.config import Config
-from qad.errors import InputError
 from qad.gridding.assemble import Piece, Shard, write_shard
 from qad.gridding.blocks import Block, BlockSummary, build_block, plan_blocks
 from qad.gridding.describe import counts_of, geometry_hash, grid_document, provenance_of
@@ -28,7 +27,7 @@ from qad.parallel import Share
 from qad.results import Failure, RunOptions, StageResult
 from qad.schema import GRID
 from qad.storage.atomic import remove_stale_parts, storage_errors, write_json
-from qad.storage.parquet import read_metadata
+from qad.storage.parquet import was_made_so
 from qad.storage.provenance import hash_document
 from qad.storage.receipts import read_receipt, stat_inputs
 from qad.work.engine import run_units
@@ -73,8 +72,8 @@ class _Build:
 
     def done_shards(self, inputs: Inputs) -> set[Path]:
         """Return the shards made of these inputs with these settings."""
-        expected = provenance_of(self.settings, inputs).as_dict(GRID.tag)
-        return {shard for shard in self.shards if shard.exists() and _is_made_so(shard, expected)}
+        provenance = provenance_of(self.settings, inputs)
+        return {shard for shard in self.shards if was_made_so(shard, GRID, provenance, "qad.wave")}
 
     def is_complete(self, inputs: Inputs, done: set[Path]) -> bool:
         """Return whether all shards are done and ``grid.json`` stands for them."""
@@ -219,14 +218,6 @@ def _unusable(summaries: dict[Path, BlockSummary], known: Mapping[str, str]) -> 
     """Return the files that blocks could not use, with the reason, less those that are known."""
     found = {name: why for summary in summaries.values() for name, why in summary.failures.items()}
     return {name: why for name, why in found.items() if name not in known}
-
-
-def _is_made_so(shard: Path, expected: dict[str, Any]) -> bool:
-    try:
-        found = read_metadata(shard, GRID)
-    except InputError:
-        return False
-    return all(found.get(key) == expected[key] for key in ("qad.table", "qad.config", "qad.inputs", "qad.wave"))
 
 
 def _n_rows(file: Path) -> int:

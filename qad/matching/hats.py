@@ -113,7 +113,7 @@ def near(parts: list[Partition], ra: Floats, dec: Floats, radius_arcsec: float) 
 
     A disc lies in the pixel of its centre and that one's neighbours, at an order whose pixels are four radii wide.
     """
-    from astropy_healpix import HEALPix  # type: ignore[import-untyped]
+    from astropy_healpix import HEALPix
 
     valid = np.isfinite(ra) & (np.abs(dec) <= 90)
     ra, dec = normal_ra(ra[valid]), dec[valid]

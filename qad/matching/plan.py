@@ -98,8 +98,7 @@ def plan_units(config: Config, scores: Path) -> list[CatalogUnit]:
         If one is not understood, or two would be written to one file.
     """
     section, workspace = config.crossmatch, config.workspace
-    from_file = config.file is not None and config.origins.get("crossmatch.catalogs") == str(config.file)
-    base = config.file.parent if from_file and config.file is not None else Path.cwd()
+    base = config.base_of("crossmatch.catalogs")
     units: dict[str, CatalogUnit] = {}
     for text in section.catalogs:
         reference = parse_reference(text, base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from qad.errors import ConfigError
 
@@ -138,7 +139,7 @@ def preset_of(name: str) -> Preset:
     return found
 
 
-def described() -> Sequence[dict[str, object]]:
+def described() -> Sequence[dict[str, Any]]:
     """Return every preset as JSON types: what ``qad crossmatch --list`` prints."""
     from qad.matching.surveys import PRESETS
 

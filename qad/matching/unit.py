@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qad.errors import InputError
 from qad.matching.catalogs import catalog_files, open_answers, open_catalog
 from qad.matching.epochs import PAD_ARCSEC
 from qad.matching.hats import hats_root, near, partitions
@@ -14,7 +13,7 @@ from qad.matching.plan import CatalogUnit, Settings, UnitReport, read_candidates
 from qad.matching.service import asked_radius
 from qad.matching.source import read_errors
 from qad.schema import MATCHES
-from qad.storage.parquet import read_metadata, write_table
+from qad.storage.parquet import was_made_so, write_table
 from qad.storage.provenance import InputFile, Provenance
 from qad.storage.receipts import hashes_of, read_receipt, write_receipt
 
@@ -39,7 +38,7 @@ def match_unit(unit: CatalogUnit, settings: Settings, advance: Callable[[float],
     with read_errors(unit.reference.path or unit.folder, ""):
         hashes = hashes_of(inputs, unit.receipt, settings.verify)
     provenance = _provenance(unit, settings, files, hashes)
-    if not settings.force and _is_done(unit.output, provenance):
+    if not settings.force and was_made_so(unit.output, MATCHES, provenance):
         if not settings.dry_run:
             write_receipt(unit.receipt, inputs, hashes, counts=_known_counts(unit.receipt))
         return UnitReport(False, _known_counts(unit.receipt))
@@ -89,17 +88,6 @@ def _provenance(unit: CatalogUnit, settings: Settings, files: list[Path], hashes
     names = [f"scores/{unit.scores.name}", *(str(file.relative_to(base)) for file in files)]
     inputs = [InputFile(name, sha256) for name, sha256 in zip(names, hashes, strict=True)]
     return Provenance("crossmatch", section, inputs)
-
-
-def _is_done(output: Path, provenance: Provenance) -> bool:
-    if not output.exists():
-        return False
-    try:
-        found = read_metadata(output, MATCHES)
-    except InputError:
-        return False
-    expected = provenance.as_dict(MATCHES.tag)
-    return all(found.get(key) == expected[key] for key in ("qad.table", "qad.config", "qad.inputs"))
 
 
 def _known_counts(receipt: Path) -> dict[str, int]:

@@ -17,6 +17,6 @@ def one_blas_thread() -> Any:
 @cache
 def _controller() -> Any:
     import numpy as np  # noqa: F401 - its BLAS must be loaded before it is looked for
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

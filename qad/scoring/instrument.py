@@ -129,11 +129,10 @@ def _on_bins(batch: Batch, first: np.ndarray, n_bins: int, size: int) -> tuple[n
     flat = (place + n_bins * np.arange(n)[:, None]).ravel()
 
     def total(values: np.ndarray) -> np.ndarray:
-        return np.bincount(flat, values.ravel(), n * n_bins).reshape(n, n_bins)
+        return np.bincount(flat, values.ravel(), n * n_bins).reshape(n, n_bins).astype(np.float32)
 
-    count = np.maximum(np.bincount(flat, minlength=n * n_bins).reshape(n, n_bins), 1)
-    parts = (total(weight), total(weight * batch.residual), total(batch.recon) / count)
-    return tuple(part.astype(np.float32) for part in parts)  # type: ignore[return-value]
+    count = np.maximum(np.bincount(flat, minlength=n * n_bins).reshape(n, n_bins), 1).astype(np.float32)
+    return total(weight), total(weight * batch.residual), total(batch.recon) / count
 
 
 def z_bin(z: np.ndarray) -> np.ndarray:

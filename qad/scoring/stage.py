@@ -34,7 +34,7 @@ from qad.scoring.parts import (
 from qad.scoring.table import build_table
 from qad.scoring.views import Measured
 from qad.storage.flatcache import GridCache, open_grid, read_grid_json
-from qad.storage.parquet import read_metadata, write_table
+from qad.storage.parquet import was_made_so, write_table
 from qad.storage.provenance import InputFile, Provenance, hash_document, hash_file
 from qad.storage.receipts import write_receipt
 from qad.work.engine import run_units
@@ -66,7 +66,7 @@ def score(config: Config, options: RunOptions) -> StageResult:
     calibration_file = find_calibration(config, folder, len(cache))
     provenance = _provenance(config, cache, folder, calibration_file)
     own_calibration = calibration_path(path)
-    if not options.force and _is_done(path, own_calibration, provenance):
+    if not options.force and own_calibration.is_file() and was_made_so(path, SCORES, provenance, "qad.version"):
         return StageResult("score", n_skipped=len(cache), paths=(path, own_calibration))
     key = hash_document([provenance.as_dict(SCORES.tag), config.score.batch_size])[:16]
     run = _Run(config, options, cache, folder, calibration_file, key)
@@ -155,17 +155,6 @@ def _provenance(config: Config, cache: GridCache, folder: Path, calibration: Pat
         str(cache.grid.get("specprod", "")),
         {key: cache.grid[key] for key in ("frame", "loglam0", "dloglam", "n_rest", "n_obs") if key in cache.grid},
     )
-
-
-def _is_done(path: Path, calibration: Path, provenance: Provenance) -> bool:
-    if not (path.is_file() and calibration.is_file()):
-        return False
-    try:
-        found = read_metadata(path, SCORES)
-    except InputError:
-        return False
-    wanted = provenance.as_dict(SCORES.tag)
-    return all(found.get(key) == wanted[key] for key in ("qad.table", "qad.version", "qad.config", "qad.inputs"))
 
 
 class _PartsFailed(QadError):

@@ -65,7 +65,7 @@ class Tile:
 @lru_cache(maxsize=1)
 def footprint() -> NDArray[np.int64]:
     """Return the healpix pixels (nside 64, nested) that lie where DESI observes, sorted."""
-    from astropy_healpix import HEALPix  # type: ignore[import-untyped]
+    from astropy_healpix import HEALPix
 
     pixels = np.arange(N_PIXELS)
     lon, lat = HEALPix(NSIDE, order="nested").healpix_to_lonlat(pixels)

@@ -75,6 +75,21 @@ def read_metadata(path: Path, spec: Table) -> dict[str, Any]:
     return checked_metadata(path, schema, spec)
 
 
+def was_made_so(path: Path, spec: Table, provenance: Provenance, *more: str) -> bool:
+    """Return whether a table file is there that was made of the same inputs with the same settings.
+
+    `more` names further ``qad.*`` entries that must be equal.
+    """
+    if not path.is_file():
+        return False
+    try:
+        found = read_metadata(path, spec)
+    except InputError:
+        return False
+    expected = provenance.as_dict(spec.tag)
+    return all(found.get(key) == expected[key] for key in ("qad.table", "qad.config", "qad.inputs", *more))
+
+
 def read_table(path: Path, spec: Table, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table, or some of its columns, and check it against its schema.
 

@@ -21,7 +21,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 def second(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that imports a module of the second simulation."""
     if not (BENCHMARKS / "detecting").is_dir():
-        pytest.skip("the benchmarks are not here")
+        pytest.skip(f"no second simulation at {BENCHMARKS}: the tests run without the benchmarks beside them")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return lambda name: importlib.import_module(f"detecting.second_{name}")
 

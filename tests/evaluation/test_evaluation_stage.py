@@ -20,7 +20,7 @@ from qad.errors import ConfigError, InputError
 from qad.evaluation import sheets
 from qad.evaluation.metrics import auroc, average_precision, precision_at
 from qad.evaluation.rescore import find_scorer
-from qad.evaluation.stage import read_evaluation
+from qad.evaluation.stage import find_truth, read_evaluation
 from qad.results import RunOptions
 from qad.schema import SCORES, TRUTH
 from qad.storage.parquet import read_frame
@@ -127,6 +127,17 @@ def test_the_truth_beside_an_extracted_release_is_found(evaluated_root: Path, tm
     config = tmp_path / "qad.toml"
     config.write_text(f'[extract]\nsource = "{evaluated_root.parent / "release"}"\n')
     assert qad.evaluate(root=root, config=config, top=[20]).details["evaluation"]["mode"] == "truth"
+
+
+def test_the_truth_of_a_release_named_in_the_file_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project" / "release").mkdir(parents=True)
+    (tmp_path / "project" / "release" / "truth.parquet").touch()
+    (tmp_path / "project" / "qad.toml").write_text('[extract]\nsource = "release"\n')
+    monkeypatch.chdir(tmp_path)
+    config = load_config(tmp_path / "project" / "qad.toml")
+    assert find_truth(config) == tmp_path / "project" / "release" / "truth.parquet"
 
 
 def test_what_is_missing_is_named(evaluated_root: Path, tmp_path: Path) -> None:

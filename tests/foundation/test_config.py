@@ -70,6 +70,18 @@ def test_root_is_relative_to_the_file_or_to_here(tmp_path: Path, monkeypatch: py
     assert load_config(file, {"paths.root": "~/x"}).root == tmp_path / "home" / "x"
 
 
+def test_every_path_is_relative_to_the_file_or_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    file = write(project, '[extract]\nsource = "release"\n[measure]\ntemplates = "$NOWHERE/x"\n')
+    monkeypatch.chdir(tmp_path)
+    config = load_config(file, {"evaluate.truth": "truth.parquet"})
+    assert config.path_of("extract.source") == project / "release"
+    assert config.path_of("evaluate.truth") == tmp_path / "truth.parquet"
+    with pytest.raises(ConfigError, match=r"measure\.templates.*NOWHERE"):
+        config.path_of("measure.templates")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
